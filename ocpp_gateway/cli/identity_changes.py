@@ -1,0 +1,124 @@
+"""Changes to identity records: read, written back only if nobody else was quicker, and told to Kafka."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocpp_gateway.cli import records
+from ocpp_gateway.cli.endpoints import Places
+from ocpp_gateway.cli.failure import Failure, printable
+from ocpp_gateway.cli.passwords import Secret
+from ocpp_gateway.cli.reactor import run_in_reactor
+from ocpp_gateway.cli.store import with_redis
+
+if TYPE_CHECKING:
+    from ocpp_gateway.auth.hashing import HashDefaults
+    from ocpp_gateway.cli.audit import Deed
+    from ocpp_gateway.redis.identities import Identities
+
+_ATTEMPTS = 5
+"""So often a record is read and written again when somebody else changed it in between."""
+
+
+async def put(
+    identities: Identities,
+    charge_point_id: str,
+    wishes: records.Wishes,
+    secret: Secret,
+    hashing: HashDefaults,
+    *,
+    replace: bool,
+    reason: str = "",
+) -> Deed:
+    """Write a record with a new credential. Raises Failure if it is there and may not be replaced."""
+    from ocpp_gateway.cli.audit import Deed
+
+    for _ in range(_ATTEMPTS):
+        raw = await identities.get(charge_point_id)
+        if raw is not None and not replace:
+            raise Failure(
+                f"{charge_point_id} is there already.",
+                f"To give it a new password: ocpp-gateway charger add {charge_point_id} --replace",
+            )
+        before = records.decode(raw) or {} if raw is not None else {}
+        record = records.written(charge_point_id, before, wishes, secret, hashing, time.time())
+        if raw is None:
+            done = await identities.put(charge_point_id, records.encode(record), only_if_absent=True)
+        else:
+            done = await identities.replace(charge_point_id, raw, records.encode(record))
+        if done:
+            change = "added" if raw is None else "replaced"
+            return Deed(charge_point_id=charge_point_id, change=change, record=record, reason=reason)
+    raise _contended(charge_point_id)
+
+
+def hash_defaults(places: Places, algorithm: str) -> HashDefaults:
+    """How to hash: scrypt's parameters are the gateway's settings, because a record does not carry them."""
+    from ocpp_gateway.auth.hashing import HashAlgorithm, HashDefaults, ScryptParameters
+    from ocpp_gateway.errors import ConfigError
+    from ocpp_gateway.settings import parse
+
+    try:
+        given = {name: value for name, value in places.environ.items() if name.startswith("OCPP_AUTH_SCRYPT_")}
+        settings = parse(given)
+        scrypt = ScryptParameters(
+            n=settings.ocpp_auth_scrypt_n,
+            r=settings.ocpp_auth_scrypt_r,
+            p=settings.ocpp_auth_scrypt_p,
+            key_length=settings.ocpp_auth_scrypt_keylen,
+        )
+    except (ConfigError, ValueError) as error:
+        raise Failure(str(error)) from None
+    return HashDefaults(HashAlgorithm(algorithm), scrypt)
+
+
+def set_status(places: Places, charge_point_id: str, status: str, change: str, reason: str) -> bool:
+    """Give a record another status; False if it has it already."""
+
+    async def work(identities: Identities) -> list[Deed]:
+        from ocpp_gateway.cli.audit import Deed
+
+        for _ in range(_ATTEMPTS):
+            raw = await identities.get(charge_point_id)
+            record = records.decode(raw) if raw is not None else None
+            if raw is None or record is None:
+                raise unknown(charge_point_id)
+            if records.status_of(record) == status:
+                return []
+            after = records.with_status(record, status, time.time())
+            if await identities.replace(charge_point_id, raw, records.encode(after)):
+                return [Deed(charge_point_id=charge_point_id, change=change, record=after, reason=reason)]
+        raise _contended(charge_point_id)
+
+    return bool(changed(places, work))
+
+
+def changed(places: Places, work: Callable[[Identities], Coroutine[Any, Any, list[Deed]]]) -> list[Deed]:
+    """Do ``work`` on the records, then tell Kafka."""
+
+    async def both(reactor: Any) -> tuple[list[Deed], str | None]:
+        from ocpp_gateway.cli.audit import publish
+
+        deeds = await with_redis(places, reactor, lambda client, identities: work(identities))
+        return deeds, await publish(places, reactor, deeds)
+
+    deeds, trouble = run_in_reactor(both)
+    if trouble is not None:
+        click.echo(f"Warning: done, but the audit event is not in Kafka: {printable(trouble)}", err=True)
+    return deeds
+
+
+def unknown(charge_point_id: str) -> Failure:
+    """There is no such record."""
+    return Failure(
+        f"There is no record of {charge_point_id}.",
+        f"Add it: ocpp-gateway charger add {charge_point_id}   See who is there: ocpp-gateway charger list",
+    )
+
+
+def _contended(charge_point_id: str) -> Failure:
+    return Failure(f"The record of {charge_point_id} changes faster than it can be written.", "Try again.")

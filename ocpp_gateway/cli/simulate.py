@@ -1,0 +1,214 @@
+"""``ocpp-gateway simulate``: charge points that boot, charge and come back, from one to hundreds."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
+
+import click
+
+from ocpp_gateway.cli.endpoints import Places
+from ocpp_gateway.cli.failure import Failure
+from ocpp_gateway.cli.passwords import Secret, given_secret, new_password, secret_options
+from ocpp_gateway.cli.store import require_identity
+
+if TYPE_CHECKING:
+    from ocpp_gateway.ocppj.versions import OcppVersion
+    from ocpp_gateway.simulator.connection import Target
+
+_VERSIONS = ("1.6", "2.0.1", "2.1")
+_PASSWORD_VARIABLE = "OCPP_SIMULATE_PASSWORD"  # noqa: S105
+_OUR_PATH = re.compile(r"/ocpp/(?:([^/]+)/)?([^/]+)/?")
+
+
+@click.command(short_help="Charge points that boot, charge and come back, from one to hundreds.")
+@click.option("--url", metavar="URL", help="The gateway [default: ws://127.0.0.1:WEBSOCKET_OCPP_PORT]. See above.")
+@click.option("--id", "charge_point_id", metavar="ID", help="Identity of the one charge point [default: CP-001].")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many charge points.")
+@click.option("--prefix", default="CP-SIM-", show_default=True, help="With --count: identities are this and a number.")
+@click.option(
+    "--ocpp",
+    "versions",
+    multiple=True,
+    type=click.Choice(_VERSIONS),
+    help="OCPP version; given more than once, charge points take turns [default: 1.6].",
+)
+@secret_options
+@click.option("--token", "is_token", is_flag=True, help="The secret is a bearer token, not a password.")
+@click.option("--provision", is_flag=True, help="First write their identity records, with a new password, to Redis.")
+@click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="For wss: trust these authorities (PEM).")
+@click.option(
+    "--interval", type=click.FloatRange(0.01), default=10.0, show_default=True, help="Seconds between meter values."
+)
+@click.option("--meter-values", type=click.IntRange(0), default=6, show_default=True, help="Meter values in a session.")
+@click.option("--pause", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds between two sessions.")
+@click.option(
+    "--sessions", type=click.IntRange(1), help="Stop after so many sessions of each [default: go on until Ctrl-C]."
+)
+@click.option("--idle", is_flag=True, help="Do not charge, only be there: for commands from the back end.")
+@click.option(
+    "--id-token", default="", metavar="TOKEN", help="The driver's card [default: another one for each session]."
+)
+@click.option("--duration", type=click.FloatRange(0.1), metavar="SECONDS", help="Stop after this time.")
+@click.pass_obj
+def simulate(
+    places: Places,
+    *,
+    url: str | None,
+    charge_point_id: str | None,
+    count: int,
+    prefix: str,
+    versions: tuple[str, ...],
+    ask: bool,
+    password_file: str | None,
+    hex_key: bool,
+    is_token: bool,
+    provision: bool,
+    ca_file: str | None,
+    interval: float,
+    meter_values: int,
+    pause: float,
+    sessions: int | None,
+    idle: bool,
+    id_token: str,
+    duration: float | None,
+) -> None:
+    """Connect simulated charge points that boot, report status, charge with meter values and stop, again and again.
+
+    URL is where the gateway listens: ws://HOST:PORT (then /ocpp/VERSION/ID is added), or any other URL, to which the
+    identity is added as a charge point does it; or the whole ws://HOST:PORT/ocpp/VERSION/ID of one charge point.
+
+    The password comes from --password, --password-file or the variable OCPP_SIMULATE_PASSWORD, or is made up by
+    --provision. Lost connections come back by themselves. Ctrl-C lets them end their sessions first.
+    """
+    if idle and sessions is not None:
+        raise click.UsageError("--idle and --sessions contradict each other.")
+    if count > 1 and charge_point_id is not None:
+        raise click.UsageError("--id is for one charge point; with --count give --prefix.")
+    base = url or f"ws://127.0.0.1:{places.ocpp_port()}"
+    base, named_id, named_version = _taken_apart(base, one=count == 1 and charge_point_id is None)
+    ids = [charge_point_id or named_id or "CP-001"] if count == 1 else [f"{prefix}{n:03d}" for n in range(1, count + 1)]
+    chosen = _versions(versions or ((named_version,) if named_version else ("1.6",)))
+    if provision:
+        if is_token or ask or password_file is not None:
+            raise click.UsageError("--provision makes up a password: give none.")
+        secret: Secret | None = new_password()
+    else:
+        secret = given_secret(
+            ask=ask, password_file=password_file, hex_key=hex_key, variable=places.environ.get(_PASSWORD_VARIABLE)
+        )
+    targets = targets_of(base, ids, chosen, secret, is_token=is_token, ca_file=ca_file)
+    if provision and secret is not None:
+        for cp_id in ids:
+            require_identity(places, cp_id)
+        provision_all(places, dict.fromkeys(ids, secret))
+
+    from rich.console import Console
+
+    from ocpp_gateway.cli.fleets import Troubles, show_while, summary, until_stopped
+    from ocpp_gateway.simulator.fleet import Fleet
+    from ocpp_gateway.simulator.plan import Plan
+
+    console = Console(highlight=False, markup=False, stderr=True, soft_wrap=True)
+
+    def tell(text: str, advice: str) -> None:
+        console.print(text, style="yellow")
+        if advice:
+            console.print(f"  {advice}")
+
+    fleet = Fleet(
+        targets=targets,
+        plan=Plan(
+            sessions=0 if idle else sessions,
+            readings=meter_values,
+            meter_interval=interval,
+            pause=pause,
+            id_token=id_token,
+        ),
+        on_trouble=Troubles(tell),
+    )
+    asyncio.run(until_stopped(lambda stop: show_while(fleet, stop, console), duration))
+    click.echo(summary(fleet.tally), err=True)
+    if fleet.refused:
+        raise Failure(
+            f"{len(fleet.refused)} of {len(ids)} charge points were refused by the gateway.", fleet.refused[0].advice
+        )
+    if fleet.tally.lost_messages or (sessions is not None and not fleet.tally.finished_transactions):
+        raise SystemExit(1)
+
+
+def provision_all(places: Places, secrets: dict[str, Secret]) -> None:
+    """Write identity records for simulated charge points, or give those that exist new passwords.
+
+    SHA-256 with a salt is enough for a password that is 116 random bits, and hundreds of them connect at once.
+    """
+    from ocpp_gateway.cli.identity_changes import hash_defaults, put
+    from ocpp_gateway.cli.reactor import run_in_reactor
+    from ocpp_gateway.cli.records import Wishes
+    from ocpp_gateway.cli.store import with_redis
+
+    hashing = hash_defaults(places, "sha256")
+
+    async def work(reactor: Any) -> None:
+        async def write(client: Any, identities: Any) -> None:
+            for cp_id, secret in secrets.items():
+                await put(identities, cp_id, Wishes(status="active"), secret, hashing, replace=True)
+
+        await with_redis(places, reactor, write)
+
+    run_in_reactor(work)
+
+
+def _taken_apart(url: str, *, one: bool) -> tuple[str, str | None, str | None]:
+    """The URL to add identities to, and the identity and version that it names if it is one charge point's own."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise click.BadParameter("must look like ws://HOST:PORT or wss://HOST", param_hint="--url")
+    if "@" in parts.netloc:
+        raise click.BadParameter("takes no user and password: use --password or --password-file", param_hint="--url")
+    match = _OUR_PATH.fullmatch(parts.path) if one else None
+    if match is None or match[2].lower() in ("1.6", "1.6j", "2.0.1", "2.1"):
+        return url.rstrip("/"), None, None
+    version = (match[1] or "").lower().removesuffix("j")
+    return f"{parts.scheme}://{parts.netloc}", unquote(match[2]), version if version in _VERSIONS else None
+
+
+def _versions(names: tuple[str, ...]) -> list[OcppVersion]:
+    from ocpp_gateway.ocppj.versions import OcppVersion
+
+    return [version for name in names if (version := OcppVersion.from_path(name)) is not None]
+
+
+def targets_of(
+    base: str,
+    ids: list[str],
+    versions: list[OcppVersion],
+    secret: Secret | None,
+    *,
+    is_token: bool,
+    ca_file: str | None,
+) -> list[Target]:
+    """What each charge point connects to: versions take turns."""
+    import ssl
+
+    from ocpp_gateway.simulator.connection import Target
+
+    tls = ssl.create_default_context(cafile=ca_file) if base.startswith("wss:") else None
+    has_path = urlsplit(base).path not in ("", "/")
+    targets = []
+    for number, cp_id in enumerate(ids):
+        version = versions[number % len(versions)]
+        middle = "" if has_path else f"/ocpp/{version.label.removesuffix('J')}"
+        targets.append(
+            Target(
+                url=f"{base}{middle}/{quote(cp_id, safe='')}",
+                cp_id=cp_id,
+                version=version,
+                secret=None if secret is None or is_token else secret.value,
+                token=secret.value.decode("latin-1") if secret is not None and is_token else None,
+                tls=tls,
+            )
+        )
+    return targets

@@ -1,0 +1,163 @@
+"""The HTTP port: /health, /ready, /metrics, and the OCPP endpoint for the bench.
+
+``/health`` says that the process is alive, ``/ready`` whether it can serve. A token, where one is set, guards all but
+``/health`` and the OCPP endpoint, which has credentials of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from hmac import compare_digest
+
+import orjson
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import NOT_FOUND, OK, SERVICE_UNAVAILABLE, UNAUTHORIZED
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+log = Logger()
+
+
+Problems = Callable[[], Awaitable[list[str]]]
+"""Names of what keeps the gateway from serving; empty when it can."""
+
+
+@define(eq=False)
+class _Guard:
+    """Whether a request may see what the token guards."""
+
+    token: bytes
+
+    def admits(self, request: Request) -> bool:
+        if not self.token:
+            return True
+        header = request.getHeader(b"authorization") or b""
+        return compare_digest(header, b"Bearer " + self.token)
+
+
+def _answer(request: Request, status: int, body: bytes, content_type: bytes = b"application/json") -> bytes:
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", content_type)
+    request.setHeader(b"cache-control", b"no-store")
+    return body
+
+
+def _unauthorized(request: Request) -> bytes:
+    request.setHeader(b"www-authenticate", b'Bearer realm="ocpp-gateway"')
+    return _answer(request, UNAUTHORIZED, b'{"error":"unauthorized"}')
+
+
+class Health(Resource):
+    """The process is alive."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        """Answer 200, whatever else is wrong: restarting the process would not mend it."""
+        return _answer(request, OK, b'{"status":"ok"}')
+
+
+class Ready(Resource):
+    """The gateway can serve charge points, or why not."""
+
+    isLeaf = True
+
+    def __init__(self, guard: _Guard, problems: Problems) -> None:
+        super().__init__()
+        self._guard = guard
+        self._problems = problems
+
+    def render_GET(self, request: Request) -> bytes | int:
+        """Answer 200 or 503 with the reasons."""
+        if not self._guard.admits(request):
+            return _unauthorized(request)
+        checking = Deferred.fromCoroutine(self._check(request))
+        request.notifyFinish().addErrback(lambda _: checking.cancel())
+        checking.addErrback(self._failed)
+        return NOT_DONE_YET
+
+    async def _check(self, request: Request) -> None:
+        problems = await self._problems()
+        body = orjson.dumps({"status": "unavailable", "reasons": problems} if problems else {"status": "ready"})
+        request.write(_answer(request, SERVICE_UNAVAILABLE if problems else OK, body))
+        request.finish()
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            log.failure("Readiness could not be told", failure=failure, event="http.failed")
+
+
+class Exposition(Resource):
+    """Prometheus' text format."""
+
+    isLeaf = True
+
+    def __init__(self, guard: _Guard, exposition: Callable[[], bytes]) -> None:
+        super().__init__()
+        self._guard = guard
+        self._exposition = exposition
+
+    def render_GET(self, request: Request) -> bytes:
+        """Answer with every metric."""
+        if not self._guard.admits(request):
+            return _unauthorized(request)
+        return _answer(request, OK, self._exposition(), b"text/plain; version=0.0.4; charset=utf-8")
+
+
+class NotHere(Resource):
+    """Every other path. Scanners come here; they are told nothing."""
+
+    isLeaf = True
+
+    def __init__(self, unknown_path: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self._unknown_path = unknown_path
+
+    def render(self, request: Request) -> bytes:
+        """Answer 404 and count the scan."""
+        self._unknown_path(request.uri.decode("latin-1"), request.getClientAddress().host)
+        return _answer(request, NOT_FOUND, b'{"error":"not_found"}')
+
+
+class Root(Resource):
+    """The paths of the HTTP port."""
+
+    def __init__(self, fallback: NotHere) -> None:
+        super().__init__()
+        self._fallback = fallback
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        """Anything that is not a path of ours."""
+        return self._fallback
+
+
+class _QuietSite(Site):
+    """A Site without access log: its lines would be written by peers."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: Request) -> None:
+        """Twisted's: one request was answered."""
+
+
+def site(
+    *,
+    token: str,
+    problems: Problems,
+    exposition: Callable[[], bytes],
+    unknown_path: Callable[[str, str], None],
+    ocpp: IResource | None,
+) -> Site:
+    """The HTTP port's factory. ``ocpp`` is the OCPP endpoint, where it is to be on this port too."""
+    guard = _Guard(token.encode())
+    root = Root(NotHere(unknown_path))
+    root.putChild(b"health", Health())
+    root.putChild(b"ready", Ready(guard, problems))
+    root.putChild(b"metrics", Exposition(guard, exposition))
+    if ocpp is not None:
+        root.putChild(b"ocpp", ocpp)
+    return _QuietSite(root, timeout=60)

@@ -1,0 +1,172 @@
+"""Counters of this node, for Prometheus.
+
+The message path adds to plain dicts; prometheus-client's part begins at the scrape. All label values come from our
+own tables, never from a peer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from attrs import define, field
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+
+from ocpp_gateway.ocppj.actions import csms_actions, send_actions, station_actions
+from ocpp_gateway.ocppj.frames import Quirk
+from ocpp_gateway.ocppj.versions import OcppVersion
+
+_LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_DURATION_SECONDS = (1.0, 10.0, 60.0, 600.0, 3600.0, 86_400.0, 604_800.0)
+
+OTHER_ACTION = "other"
+"""Stands for every action that no version knows."""
+
+
+@define(eq=False)
+class _Histogram:
+    bounds: tuple[float, ...]
+    counts: list[int] = field(init=False)
+    total: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        running, rows = 0, []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += count
+            rows.append((bound, float(running)))
+        return rows
+
+
+@define(eq=False)
+class Metrics:
+    """What is counted. ``pending`` tells how many records wait for Kafka, ``kafka_writable`` whether it takes any."""
+
+    pending: Callable[[], int] = lambda: 0
+    kafka_writable: Callable[[], bool] = lambda: True
+    _connections: Counter[OcppVersion] = field(factory=Counter)
+    _closes: Counter[tuple[OcppVersion, str]] = field(factory=Counter)
+    _handshakes: Counter[str] = field(factory=Counter)
+    _calls: dict[tuple[OcppVersion, str, str], int] = field(factory=dict)
+    _bad_frames: Counter[tuple[OcppVersion, str]] = field(factory=Counter)
+    _quirks: Counter[tuple[OcppVersion | None, Quirk]] = field(factory=Counter)
+    _publish: _Histogram = field(factory=lambda: _Histogram(_LATENCY_SECONDS))
+    _durations: _Histogram = field(factory=lambda: _Histogram(_DURATION_SECONDS))
+    _registry: CollectorRegistry = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._registry.register(self)  # type: ignore[arg-type]
+
+    # What is counted, by whom: routing.uplink, session, websocket.
+
+    def count_call(self, version: OcppVersion, action: str, outcome: str) -> None:
+        """A CALL or SEND ended as ``outcome``."""
+        key = (version, action, outcome)
+        try:
+            self._calls[key] += 1
+        except KeyError:
+            if not _is_action(version, action):
+                key = (version, OTHER_ACTION, outcome)
+            self._calls[key] = self._calls.get(key, 0) + 1
+
+    def observe_publish(self, seconds: float) -> None:
+        """From hand-over to Kafka's confirmation."""
+        self._publish.observe(seconds)
+
+    def count_quirk(self, version: OcppVersion | None, quirk: Quirk) -> None:
+        """A tolerated deviation."""
+        self._quirks[version, quirk] += 1
+
+    def count_bad_frame(self, version: OcppVersion, reason: str) -> None:
+        """A message that was no frame, or an answer to nothing."""
+        self._bad_frames[version, reason] += 1
+
+    def count_handshake(self, reason: str) -> None:
+        """``accepted``, or the reason of the refusal."""
+        self._handshakes[reason] += 1
+
+    def session_opened(self, version: OcppVersion) -> None:
+        """A session began."""
+        self._connections[version] += 1
+
+    def session_closed(self, version: OcppVersion, reason: str, seconds: float) -> None:
+        """A session ended after ``seconds``."""
+        self._connections[version] -= 1
+        self._closes[version, reason] += 1
+        self._durations.observe(seconds)
+
+    # The scrape.
+
+    def exposition(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """prometheus-client's: every family."""
+        connections = GaugeMetricFamily("ocpp_connections", "Connected charge points.", labels=["version"])
+        for version in OcppVersion:
+            connections.add_metric([version.label], self._connections[version])
+        yield connections
+
+        handshakes = CounterMetricFamily(
+            "ocpp_handshakes", "Opening handshakes by result.", labels=["result", "reason"]
+        )
+        for reason, count in self._handshakes.items():
+            handshakes.add_metric(["accepted" if reason == "accepted" else "refused", reason], count)
+        yield handshakes
+
+        calls = CounterMetricFamily(
+            "ocpp_calls", "CALLs of charge points by outcome.", labels=["version", "action", "outcome"]
+        )
+        for (version, action, outcome), count in self._calls.items():
+            calls.add_metric([version.label, action, outcome], count)
+        yield calls
+
+        bad = CounterMetricFamily(
+            "ocpp_bad_frames", "Messages that were no usable frame.", labels=["version", "reason"]
+        )
+        for (version, reason), count in self._bad_frames.items():
+            bad.add_metric([version.label, reason], count)
+        yield bad
+
+        quirks = CounterMetricFamily("ocpp_quirks", "Tolerated deviations.", labels=["version", "quirk"])
+        for (spoken, quirk), count in self._quirks.items():
+            quirks.add_metric([spoken.label if spoken else "", quirk.value], count)
+        yield quirks
+
+        closes = CounterMetricFamily("ocpp_closes", "Ended sessions by reason.", labels=["version", "reason"])
+        for (version, reason), count in self._closes.items():
+            closes.add_metric([version.label, reason], count)
+        yield closes
+
+        yield HistogramMetricFamily(
+            "ocpp_session_duration_seconds",
+            "Length of ended sessions.",
+            buckets=self._durations.buckets(),
+            sum_value=self._durations.total,
+        )
+        yield HistogramMetricFamily(
+            "ocpp_publish_seconds",
+            "From a CALL's arrival to Kafka's confirmation of its event.",
+            buckets=self._publish.buckets(),
+            sum_value=self._publish.total,
+        )
+        yield GaugeMetricFamily("kafka_records_pending", "Records that wait for Kafka.", value=self.pending())
+        yield GaugeMetricFamily("kafka_writable", "1 while Kafka takes records.", value=float(self.kafka_writable()))
+
+
+def _is_action(version: OcppVersion, action: str) -> bool:
+    return action in station_actions(version) or action in csms_actions(version) or action in send_actions(version)

@@ -1,0 +1,66 @@
+"""Claiming sessions for charge points that were let in (``session.opening``), and the records of those connected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from attrs import define
+from twisted.logger import Logger
+
+from ocpp_gateway.adapters.answers import Caller
+from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.sessions import SessionRecord
+from ocpp_gateway.session.session import Session
+
+log = Logger()
+
+
+@define(eq=False)
+class Claims:
+    """Sessions of this node in Redis; implements the ports of ``session``."""
+
+    ownership: Ownership
+    node_id: str
+
+    async def claim_session(self, caller: Caller, version: OcppVersion, connected_at_ms: int) -> int:
+        """See session.opening.SessionClaims."""
+        claim = await self.ownership.claim(
+            SessionRecord(
+                charge_point_id=caller.charge_point_id,
+                ocpp_version=version.label,
+                node_id=self.node_id,
+                station_id=caller.station_id,
+                tenant_id=caller.tenant_id,
+                connected_at_ms=connected_at_ms,
+                last_seen_at_ms=connected_at_ms,
+            )
+        )
+        previous = claim.previous
+        if previous is not None and claim.previous_alive and previous.node_id != self.node_id:
+            log.info(
+                "{charge_point_id} was connected to {previous_node_id} until now",
+                event="session.taken_over",
+                charge_point_id=caller.charge_point_id,
+                previous_node_id=previous.node_id,
+                epoch=claim.epoch,
+            )
+        return claim.epoch
+
+    def release_later(self, charge_point_id: str, epoch: int) -> None:
+        """See session.opening.SessionClaims."""
+        self.ownership.release_later(charge_point_id, epoch)
+
+    def records(self, sessions: Iterator[Session]) -> Iterator[SessionRecord]:
+        """The records of ``sessions``, each made when it is asked for."""
+        for session in sessions:
+            caller, who = session.station.caller, session.identity
+            yield SessionRecord(
+                charge_point_id=caller.charge_point_id,
+                ocpp_version=session.version.label,
+                node_id=self.node_id,
+                station_id=caller.station_id,
+                tenant_id=caller.tenant_id,
+                connected_at_ms=who.connected_at_ms,
+                last_seen_at_ms=int(session.last_seen * 1000),
+                epoch=who.epoch,
+            )

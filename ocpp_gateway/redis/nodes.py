@@ -1,0 +1,112 @@
+"""The lease ``nodes:{nodeId}``: while it is there, this node lives and its session records count.
+
+A lease that has vanished between two renewals means that the others took us for dead, or that Redis lost its data:
+either way the session records have to be written again, at once (``Refresher.run_now``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import orjson
+from attrs import define, field
+from twisted.logger import Logger
+
+from ocpp_gateway.clock import Clock, iso_millis
+from ocpp_gateway.errors import StoreUnavailable
+from ocpp_gateway.redis.periodic import Periodic
+from ocpp_gateway.redis.scripts import Script
+
+if TYPE_CHECKING:
+    from ocpp_gateway.redis.client import RedisClient
+
+log = Logger()
+
+
+def lease_key(node_id: str) -> str:
+    """The key of a node's lease."""
+    return f"nodes:{node_id}"
+
+
+@define(eq=False, kw_only=True)
+class NodeLease:
+    """This node's lease: ``ttl`` seconds long, renewed every ``heartbeat`` seconds.
+
+    ``vanished`` is called after a renewal that found no lease where there was one.
+    """
+
+    client: RedisClient
+    clock: Clock
+    node_id: str
+    ttl: int
+    heartbeat: float
+    vanished: Callable[[], None]
+    advertise_url: str | None = None
+    _started_at: str = field(default="", init=False)
+    _value: bytes | None = field(default=None, init=False)
+    _warned: bool = field(default=False, init=False)
+    _script: Script = field(factory=lambda: Script.load("renew_lease"), init=False)
+    _periodic: Periodic = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._periodic = Periodic(
+            name="Renewal of the node's lease", clock=self.clock, interval=self.heartbeat, action=self.renew
+        )
+
+    @property
+    def last_renewed(self) -> float | None:
+        """When the lease was last renewed, in ``clock.monotonic()``; None: never."""
+        return self._periodic.last_success
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lease is still there, as far as we know."""
+        return self.last_renewed is not None and self.clock.monotonic() - self.last_renewed < self.ttl
+
+    def start(self) -> None:
+        """Take the lease and go on renewing it, whatever happens."""
+        self._periodic.start()
+
+    def renew_now(self) -> None:
+        """Renew before it is time, for example because Redis is back."""
+        self._periodic.run_now()
+
+    async def stop(self) -> None:
+        """Give the lease back; if Redis is away, it expires."""
+        await self._periodic.finish()
+        if self._value is None:
+            return
+        try:
+            await self.client.run(Script.load("delete_if_equal"), [lease_key(self.node_id)], [self._value])
+        except StoreUnavailable:
+            log.info("The node's lease could not be given back, it will expire", event="redis.lease_left")
+
+    async def renew(self) -> None:
+        """Renew once. Raises StoreUnavailable."""
+        now = iso_millis(self.clock.now())
+        self._started_at = self._started_at or now
+        members = {"nodeId": self.node_id, "startedAt": self._started_at, "lastSeenAt": now}
+        if self.advertise_url is not None:
+            members = {"nodeId": self.node_id, "advertiseUrl": self.advertise_url, **members}
+        value = orjson.dumps(members)
+        before: bytes | None = await self.client.run(self._script, [lease_key(self.node_id)], [value, self.ttl])
+        had, self._value = self._value, value
+        if had is None:
+            return
+        if before is None:
+            log.warn("The node's lease had vanished", event="redis.lease_vanished", node_id=self.node_id)
+            self.vanished()
+        elif not self._is_ours(before) and not self._warned:
+            self._warned = True
+            log.warn(
+                "Another node has the same NODE_ID, {node_id}: give each its own",
+                event="redis.node_id_taken",
+                node_id=self.node_id,
+            )
+
+    def _is_ours(self, value: bytes) -> bool:
+        try:
+            return bool(orjson.loads(value)["startedAt"] == self._started_at)
+        except (ValueError, TypeError, KeyError):
+            return False

@@ -1,0 +1,249 @@
+"""Which connection has a charge point: the newest authenticated one, in the whole cluster.
+
+::
+
+    claim ──> epoch n ──> connected, refreshed now and then ──> release of epoch n
+      └── the record before it is handed back, and its node told over the channel node-bus:{nodeId}
+
+The epoch fences: a release names the epoch it means and does nothing to a newer session. A record counts while its
+node's lease lives (``nodes``), so that the sessions of a dead node are free at once. The counter
+``session-epochs:{id}`` outlives the record by 30 days; together with the record's own epoch it never runs backwards,
+unless Redis loses its data.
+
+A release that Redis misses would leave a charge point looking connected. It is owed instead, and ``settle`` makes up
+for it; so is the release of a claim whose answer never came, which may have been carried out all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
+
+from ocpp_gateway.errors import StoreUnavailable
+from ocpp_gateway.redis.nodes import lease_key
+from ocpp_gateway.redis.scripts import Script
+from ocpp_gateway.redis.sessions import SessionRecord
+from ocpp_gateway.redis.shield import shielded
+
+if TYPE_CHECKING:
+    from ocpp_gateway.redis.client import RedisClient
+
+_EPOCH_SECONDS = 30 * 86_400
+_BATCH = 100
+
+
+@frozen
+class Claim:
+    """A session that is ours now. ``record`` has the epoch."""
+
+    record: SessionRecord
+    previous: SessionRecord | None
+    """The session that this one replaced, if its record could be read."""
+
+    previous_alive: bool
+    """Whether the node of ``previous`` is alive: then this may be a take-over from a live connection."""
+
+    @property
+    def epoch(self) -> int:
+        """The new session's epoch."""
+        return self.record.epoch
+
+
+@frozen
+class Superseded:
+    """A session of ours that another connection has taken over."""
+
+    charge_point_id: str
+    epoch: int
+    by: SessionRecord | None
+
+
+class Release(StrEnum):
+    """What became of a release."""
+
+    DELETED = "deleted"
+    NOT_OURS = "not_ours"  # nothing there, or a newer session
+    OWED = "owed"  # Redis did not answer; settle() will try again
+
+
+@frozen
+class _Owed:
+    """A release to make up for. ``epoch`` is 0 where the claim's answer never came; then the moment counts."""
+
+    charge_point_id: str
+    epoch: int
+    connected_at_ms: int = 0
+
+
+@define(eq=False, kw_only=True)
+class Ownership:
+    """The session records of this node.
+
+    ``session_ttl``: seconds a record outlives its last refresh; refresh at least three times in it. ``max_owed``
+    releases are remembered; of more, the oldest are left to expire.
+    """
+
+    client: RedisClient
+    node_id: str
+    session_ttl: int
+    max_owed: int = 100_000
+    _held: dict[str, int] = field(factory=dict, init=False)
+    _owed: dict[_Owed, None] = field(factory=dict, init=False)
+    _running: set[Deferred[Any]] = field(factory=set, init=False)
+    _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
+    _claim_script: Script = field(factory=lambda: Script.load("claim_session"), init=False)
+    _release_script: Script = field(factory=lambda: Script.load("release_session"), init=False)
+    _refresh_script: Script = field(factory=lambda: Script.load("refresh_sessions"), init=False)
+
+    @property
+    def owed(self) -> int:
+        """How many releases are still to be made up for."""
+        return len(self._owed)
+
+    async def claim(self, record: SessionRecord) -> Claim:
+        """Make ``record`` (of epoch 0) the session of its charge point. Raises StoreUnavailable.
+
+        Cancelled or failed, it leaves nothing behind for long: a claim that was carried out is given back.
+        """
+        return await shielded(Deferred.fromCoroutine(self._claim(record)), self._give_back)
+
+    async def release(self, charge_point_id: str, epoch: int) -> Release:
+        """Give back the session of ``epoch``, if it is still there. Never raises."""
+        if self._held.get(charge_point_id) == epoch:
+            del self._held[charge_point_id]
+        release = _Owed(charge_point_id, epoch)
+        result = await self._release(release)
+        if result is Release.OWED or (charge_point_id, epoch) in self._in_flight:
+            # A refresh on its way may write the record again after this deletion: delete it once more after that.
+            self._owe(release)
+        return result
+
+    def release_later(self, charge_point_id: str, epoch: int) -> None:
+        """``release`` for who cannot wait: returns at once (see ``finish``)."""
+        running = Deferred.fromCoroutine(self.release(charge_point_id, epoch))
+        if not running.called:
+            self._running.add(running)
+            running.addCallback(lambda _: self._running.discard(running))
+
+    async def finish(self) -> None:
+        """Wait for all that ``release_later`` began, then settle: before the end. Raises StoreUnavailable."""
+        await DeferredList(tuple(self._running))
+        await self.settle()
+
+    async def refresh(self, sessions: Iterable[SessionRecord]) -> list[Superseded]:
+        """Write ``sessions`` again, with their lastSeenAt and a new lifetime; those that others have taken over.
+
+        ``sessions`` is read in batches, with pauses in between; sessions that were released meanwhile are left out.
+        Owed releases come first and last. Not to be called again before it has ended. Raises StoreUnavailable.
+        """
+        await self.settle()
+        superseded: list[Superseded] = []
+        remaining = iter(sessions)
+        while batch := tuple(islice(remaining, _BATCH)):
+            held = [record for record in batch if self._held.get(record.charge_point_id) == record.epoch]
+            if held:
+                superseded += await self._refresh(held)
+        await self.settle()
+        return superseded
+
+    async def settle(self) -> None:
+        """Try the owed releases again. Raises StoreUnavailable as soon as some fail again."""
+        owed = iter(tuple(self._owed))
+        while batch := tuple(islice(owed, _BATCH)):
+            await DeferredList([Deferred.fromCoroutine(self._try_again(release)) for release in batch])
+            if any(release in self._owed for release in batch):
+                raise StoreUnavailable(f"{len(self._owed)} sessions are still to be released")
+
+    async def current(self, charge_point_id: str) -> SessionRecord | None:
+        """Who has this charge point now: None too if the node of the record is dead. Raises StoreUnavailable."""
+        raw = await self.client.get(_record_key(charge_point_id))
+        record = None if raw is None else SessionRecord.parse(raw)
+        if record is None or await self.client.get(lease_key(record.node_id)) is None:
+            return None
+        return record
+
+    async def _claim(self, record: SessionRecord) -> Claim:
+        charge_point_id = record.charge_point_id
+        try:
+            epoch_text, raw, alive = await self.client.run(
+                self._claim_script,
+                [_record_key(charge_point_id), _epoch_key(charge_point_id)],
+                [
+                    record.of_epoch(0).encode(),
+                    self.session_ttl,
+                    _EPOCH_SECONDS,
+                    self.client.key(lease_key("")),
+                    self.client.key(node_channel("")),
+                    self.node_id,
+                    orjson.dumps(charge_point_id),
+                    orjson.dumps(self.node_id),
+                ],
+            )
+        except StoreUnavailable:
+            self._owe(_Owed(charge_point_id, 0, record.connected_at_ms))
+            raise
+        claimed = record.of_epoch(int(epoch_text))
+        # Two claims may come back in another order than Redis saw them.
+        self._held[charge_point_id] = max(claimed.epoch, self._held.get(charge_point_id, 0))
+        return Claim(claimed, None if raw is None else SessionRecord.parse(raw), bool(alive))
+
+    def _give_back(self, result: Claim | Failure) -> None:
+        if isinstance(result, Claim):
+            self.release_later(result.record.charge_point_id, result.epoch)
+
+    async def _release(self, release: _Owed) -> Release:
+        try:
+            deleted = await self.client.run(
+                self._release_script,
+                [_record_key(release.charge_point_id), _epoch_key(release.charge_point_id)],
+                [self.node_id, release.epoch or "", release.connected_at_ms, _EPOCH_SECONDS],
+            )
+        except StoreUnavailable:
+            return Release.OWED
+        return Release.DELETED if deleted else Release.NOT_OURS
+
+    async def _try_again(self, release: _Owed) -> None:
+        if await self._release(release) is not Release.OWED:
+            self._owed.pop(release, None)
+
+    async def _refresh(self, records: Sequence[SessionRecord]) -> list[Superseded]:
+        keys: list[str] = []
+        arguments: list[bytes | str | int] = [self.session_ttl, _EPOCH_SECONDS, self.node_id]
+        for record in records:
+            keys += (_record_key(record.charge_point_id), _epoch_key(record.charge_point_id))
+            arguments += (record.encode(), record.epoch, record.connected_at_ms)
+        self._in_flight = frozenset((record.charge_point_id, record.epoch) for record in records)
+        try:
+            found = await self.client.run(self._refresh_script, keys, arguments)
+        finally:
+            self._in_flight = frozenset()
+        places = [records[place - 1] for place in found[::2]]
+        return [
+            Superseded(record.charge_point_id, record.epoch, SessionRecord.parse(raw))
+            for record, raw in zip(places, found[1::2], strict=True)
+        ]
+
+    def _owe(self, release: _Owed) -> None:
+        self._owed[release] = None
+        while len(self._owed) > self.max_owed:
+            del self._owed[next(iter(self._owed))]
+
+
+def node_channel(node_id: str) -> str:
+    """The pub/sub channel on which a node is told that a session of its was taken over."""
+    return f"node-bus:{node_id}"
+
+
+def _record_key(charge_point_id: str) -> str:
+    return f"sessions:{charge_point_id}"
+
+
+def _epoch_key(charge_point_id: str) -> str:
+    return f"session-epochs:{charge_point_id}"

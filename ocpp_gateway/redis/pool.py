@@ -1,0 +1,240 @@
+"""Connections to Redis that come back by themselves: txredisapi's pool with the repairs it needs.
+
+This module is the only one that imports txredisapi, which imports (and so installs) the global reactor. Import it, and
+``client``, inside functions only, never from the twistd plugin.
+
+What txredisapi 1.6 does, and what is done about it:
+
+* An error during AUTH or SELECT, a lost connection included, ends the reconnecting for ever (txredisapi issue 126):
+  ``stopTrying`` does nothing until we close.
+* While there is no connection, calls wait without end and leave something behind each: calls take a connection from
+  ``pick``, which has one or has none, and never join the library's queue.
+* A connection counts as ready as soon as TCP is up, although TLS may still fail, the password may be missing or the
+  server may be frozen: one joins the pool when it has answered a PING.
+* A server that is not Redis raises inside ``dataReceived``, for the reactor to log: the connection is ended instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import txredisapi
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+RedisError = txredisapi.RedisError
+
+log = Logger()
+
+
+def error_code(error: BaseException | None) -> str:
+    """The first word of Redis's answer (``WRONGPASS``, ``OOM`` …).
+
+    The rest stays unsaid: some of Redis's errors repeat the command's arguments, and those can be a password.
+    """
+    if not isinstance(error, txredisapi.ResponseError):
+        return type(error).__name__
+    code = str(error).split(" ", 1)[0]
+    return code if code.isascii() and code.isalpha() and code.isupper() and len(code) <= 20 else "ERR"
+
+
+_MOVED_AWAY = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
+"""Answers of a server that is not, or not yet, the one to talk to: connecting anew may find another."""
+
+
+class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]
+    """One connection; its factory hears why it ended."""
+
+    is_over = False
+    """Nothing more is to be sent over it, although it may still look connected for this turn of the reactor."""
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        try:
+            super().dataReceived(data, unpause)
+        except txredisapi.InvalidData:
+            self.factory.note_trouble("the server does not speak the Redis protocol")
+            self.factory.drop(self)
+
+    def connectionLost(self, why: Failure) -> None:
+        if not isinstance(why.value, ConnectionDone | ConnectionAborted):
+            self.factory.note_trouble(why.getErrorMessage())
+        super().connectionLost(why)
+
+
+@implementer(IStreamClientEndpoint)
+@define
+class _Watched:
+    """An endpoint whose failures are told to ``failed``: ClientService retries without saying why."""
+
+    endpoint: IStreamClientEndpoint
+    failed: Callable[[str], None]
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        connecting: Deferred[IProtocol] = self.endpoint.connect(protocolFactory)
+
+        def note(failure: Failure) -> Failure:
+            self.failed(failure.getErrorMessage() or type(failure.value).__name__)
+            return failure
+
+        return connecting.addErrback(note)
+
+
+@define(slots=False)
+class _ChangeLog:
+    """Logs that Redis went and came back, not every attempt in between."""
+
+    place: str
+    said: set[str] = field(factory=set)
+
+    def trouble(self, what: str) -> None:
+        if what in self.said or len(self.said) >= 20:
+            return
+        self.said.add(what)
+        log.warn("Redis at {place}: {problem}", event="redis.trouble", place=self.place, problem=what)
+
+    def connected(self) -> None:
+        self.said.clear()
+        log.info("Connected to Redis at {place}", event="redis.connected", place=self.place)
+
+
+class ConnectionPool(txredisapi.RedisFactory):  # type: ignore[misc]
+    """Keeps ``size`` connections to ``endpoint``, for ever, until ``close``.
+
+    ``timeout`` bounds each reply, AUTH's and SELECT's too: on its end the connection is given up, with all that waits
+    on it. ``connected`` is called with True when the first connection is there and with False when the last has gone.
+    """
+
+    initialDelay = 0.2
+    maxDelay = 5.0
+    factor = 2.0
+    protocol = _Connection
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        *,
+        place: str,
+        size: int,
+        timeout: float,
+        db: int,
+        username: str | None,
+        password: str | None,
+        connected: Callable[[bool], None],
+    ) -> None:
+        super().__init__(
+            place,
+            db or None,
+            size,
+            isLazy=False,
+            charset=None,
+            password=password,
+            replyTimeout=timeout,
+            convertNumbers=False,
+            username=username,
+        )
+        self.deferred = None  # it would fail unseen; nobody waits for it
+        self._changes = _ChangeLog(place)
+        self._connected = connected
+        self._up = False
+        self._next = 0
+        self._unproven = 0
+        self._closing = False
+        self._endpoint = _Watched(endpoint, self.note_trouble)
+
+    def open(self) -> None:
+        """Begin to connect."""
+        self.startConnecting(self._endpoint)
+
+    def pick(self) -> Any:
+        """A connection that is up, each in its turn; None if there is none."""
+        for _ in range(len(self.pool)):
+            self._next = (self._next + 1) % len(self.pool)
+            connection = self.pool[self._next]
+            if connection.connected and not connection.is_over:
+                return connection
+        return None
+
+    def call_failed(self, connection: Any, error: BaseException | None) -> None:
+        """A call over ``connection`` ended in ``error``: see whether that is the end of the connection too.
+
+        To be called before anybody else hears of it: the library tells of a timeout before it gives the connection
+        up, and who then tries again at once must not get the same one.
+        """
+        if isinstance(error, txredisapi.ConnectionError) or error_code(error) in _MOVED_AWAY:
+            self.drop(connection)
+
+    def drop(self, connection: Any) -> None:
+        """End ``connection``; another takes its place."""
+        connection.is_over = True
+        connection.transport.abortConnection()
+        self._look()
+
+    def note_trouble(self, what: str) -> None:
+        """Say why there is no connection: each cause once, until there is one again."""
+        if not self._closing:
+            self._changes.trouble(what)
+
+    async def close(self) -> None:
+        """End all connections and stop connecting; what waits for a reply fails."""
+        self._closing = True
+        stopped = self.disconnect()
+        for slot in self.slots:
+            if slot.protocol is not None:
+                slot.protocol.transport.abortConnection()  # a frozen server would never let us leave politely
+        await stopped
+
+    # What txredisapi calls.
+
+    def stopTrying(self) -> Deferred[None]:
+        """Called by the library after any error during AUTH or SELECT: not a reason to give up for ever."""
+        return succeed(None)
+
+    def connectionError(self, why: str) -> None:
+        """AUTH or SELECT failed; ``why`` ends in Redis's own words, which may repeat our arguments."""
+        said = why.split(": ", 2)[-1].split(" ", 1)[0]
+        code = said if said.isalpha() and said.isupper() else "no answer"
+        self.note_trouble(f"the user, password or database was not accepted: {code}")
+
+    def retryDelay(self, attempt: int) -> float:
+        """Seconds until the next attempt; one that never answered a PING counts as failed."""
+        return float(super().retryDelay(max(attempt, self._unproven)))
+
+    def addConnection(self, conn: Any) -> None:
+        """The library believes that ``conn`` is ready; it joins the pool when it has answered."""
+        if self._closing or not conn.connected:
+            conn.transport.abortConnection()
+            return
+        self._unproven += 1
+        conn.ping().addCallbacks(lambda _: self._proven(conn), lambda failure: self._unfit(conn, failure))
+
+    def delConnection(self, conn: Any) -> None:
+        """``conn`` is gone."""
+        super().delConnection(conn)
+        self._look()
+
+    def _proven(self, conn: Any) -> None:
+        self._unproven = 0
+        super().addConnection(conn)
+        self._look()
+
+    def _look(self) -> None:
+        """Tell if the first usable connection has come or the last has gone."""
+        up = self.pick() is not None
+        if up is self._up:
+            return
+        self._up = up
+        if up:
+            self._changes.connected()
+        else:
+            self.note_trouble("the connection was lost")
+        self._connected(up)
+
+    def _unfit(self, conn: Any, failure: Failure) -> None:
+        self.note_trouble(f"a new connection was not usable: {error_code(failure.value)}")
+        conn.transport.abortConnection()

@@ -1,0 +1,35 @@
+-- Makes a connection the owner of a charge point's session.
+--
+-- KEYS: 1 session record, 2 epoch counter
+-- ARGV: 1 new record without its epoch (a JSON object, not empty), 2 seconds a record lives, 3 seconds a counter lives,
+--       4 prefix of lease keys, 5 prefix of channels, 6 our node id, 7 charge point id and 8 our node id as JSON strings
+-- Gives: the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0)
+
+local previous = redis.call('GET', KEYS[1])
+local epoch = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+local previous_node = ''
+if previous then
+  local readable, record = pcall(cjson.decode, previous)
+  if readable and type(record) == 'table' then
+    if type(record.epoch) == 'number' and record.epoch > epoch then
+      epoch = record.epoch
+    end
+    if type(record.nodeId) == 'string' then
+      previous_node = record.nodeId
+    end
+  end
+end
+local text = string.format('%.0f', epoch + 1)
+
+redis.call('SET', KEYS[2], text, 'EX', ARGV[3])
+redis.call('SET', KEYS[1], string.sub(ARGV[1], 1, -2) .. ',"epoch":' .. text .. '}', 'EX', ARGV[2])
+
+local alive = 0
+if previous_node ~= '' then
+  alive = redis.call('EXISTS', ARGV[4] .. previous_node)
+  if previous_node ~= ARGV[6] and alive == 1 then
+    redis.call('PUBLISH', ARGV[5] .. previous_node,
+      '{"type":"session_superseded","chargePointId":' .. ARGV[7] .. ',"nodeId":' .. ARGV[8] .. ',"epoch":' .. text .. '}')
+  end
+end
+return {text, previous, alive}

@@ -1,0 +1,32 @@
+-- Deletes a session record if it is still the one that is given back.
+--
+-- KEYS: 1 session record, 2 epoch counter
+-- ARGV: 1 node id, 2 epoch ('' if the claim's answer never came), 3 connectedAtMs (compared where 2 is ''),
+--       4 seconds a counter lives
+-- Gives: 1 if it was deleted, else 0
+
+local current = redis.call('GET', KEYS[1])
+if not current then
+  return 0
+end
+local readable, record = pcall(cjson.decode, current)
+if not (readable and type(record) == 'table') or record.nodeId ~= ARGV[1] then
+  return 0
+end
+if ARGV[2] ~= '' then
+  if record.epoch ~= tonumber(ARGV[2]) then
+    return 0
+  end
+elseif record.connectedAtMs ~= tonumber(ARGV[3]) then
+  return 0
+end
+-- The next claim must get a higher epoch, also if the counter expired during a long session.
+if type(record.epoch) == 'number' then
+  local counter = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+  if record.epoch > counter then
+    counter = record.epoch
+  end
+  redis.call('SET', KEYS[2], string.format('%.0f', counter), 'EX', ARGV[4])
+end
+redis.call('DEL', KEYS[1])
+return 1

@@ -1,0 +1,80 @@
+"""The record ``sessions:{chargePointId}``: who is connected where (wire contract, section 2)."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import attrs
+import orjson
+from attrs import frozen
+
+from ocpp_gateway.clock import iso_millis
+
+
+@frozen(kw_only=True)
+class SessionRecord:
+    """One charge point's session. Times are milliseconds since the epoch, UTC.
+
+    ``epoch`` orders the sessions of a charge point: each claim gets a higher one. 0: not claimed yet.
+    """
+
+    charge_point_id: str
+    ocpp_version: str
+    """"1.6J", "2.0.1" or "2.1"."""
+
+    node_id: str
+    station_id: str
+    tenant_id: str
+    connected_at_ms: int
+    last_seen_at_ms: int
+    epoch: int = 0
+
+    def of_epoch(self, epoch: int) -> Self:
+        """The same, claimed."""
+        return attrs.evolve(self, epoch=epoch)
+
+    def encode(self) -> bytes:
+        """The JSON as stored; ``epoch`` is its last member, and is left out while it is 0."""
+        members: dict[str, Any] = {
+            "chargePointId": self.charge_point_id,
+            "ocppVersion": self.ocpp_version,
+            "nodeId": self.node_id,
+            "stationId": self.station_id,
+            "tenantId": self.tenant_id,
+            "connectedAt": _iso(self.connected_at_ms),
+            "connectedAtMs": self.connected_at_ms,
+            "lastSeenAt": _iso(self.last_seen_at_ms),
+            "lastSeenAtMs": self.last_seen_at_ms,
+        }
+        if self.epoch:
+            members["epoch"] = self.epoch
+        return orjson.dumps(members)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self | None:
+        """Read what somebody stored, an earlier gateway perhaps; None if it cannot be understood."""
+        try:
+            members = orjson.loads(raw)
+            return cls(
+                charge_point_id=_text(members["chargePointId"]),
+                ocpp_version=_text(members["ocppVersion"]),
+                node_id=_text(members["nodeId"]),
+                station_id=_text(members["stationId"]),
+                tenant_id=_text(members["tenantId"]),
+                connected_at_ms=int(members["connectedAtMs"]),
+                last_seen_at_ms=int(members["lastSeenAtMs"]),
+                epoch=int(members.get("epoch", 0)),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            return None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _iso(milliseconds: int) -> str:
+    # Half a millisecond more, or the way through a float could lose one.
+    return iso_millis((milliseconds + 0.5) / 1000)

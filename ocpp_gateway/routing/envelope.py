@@ -1,0 +1,139 @@
+"""Events as the back ends read them (docs/WIRE.md).
+
+An event is one JSON object with its members in a fixed order. All that does not change while a connection lives is
+written once; what a charge point sent is spliced in as the bytes it came in, because they have been read and checked
+already: nothing is serialised twice, and nothing is lost on the way (1.00 stays 1.00).
+
+The headers are those of the CloudEvents 1.0 binding for Kafka, binary content mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from attrs import define, field, frozen
+
+from ocpp_gateway.ocppj.frames import MessageId
+from ocpp_gateway.routing.stamps import EventStamps
+
+Headers = list[tuple[str, bytes]]
+
+
+@frozen
+class EventRecord:
+    """A record for Kafka, but for topic and key."""
+
+    event_id: str
+    value: bytes
+    headers: Headers
+
+
+@define(eq=False, kw_only=True)
+class Envelope:
+    """Writes the events of one connection. All texts may hold any character."""
+
+    charge_point_id: str
+    station_id: str
+    tenant_id: str
+    ocpp_version: str
+    """The label: 1.6J, 2.0.1 or 2.1."""
+
+    connection_id: str
+    epoch: int
+    node_id: str
+    stamps: EventStamps
+
+    _who: bytes = field(init=False, repr=False)
+    _version: bytes = field(init=False, repr=False)
+    _connection: bytes = field(init=False, repr=False)
+    _subject: bytes = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._subject = self.charge_point_id.encode()
+        self._who = _members(stationId=self.station_id, tenantId=self.tenant_id, chargePointId=self.charge_point_id)
+        self._version = _members(ocppVersion=self.ocpp_version)
+        self._connection = _members(connectionId=self.connection_id, epoch=self.epoch, nodeId=self.node_id)
+
+    def event(
+        self,
+        event_type: str,
+        *,
+        now: float,
+        action: str,
+        raw_payload: bytes,
+        extras: Mapping[str, Any],
+        message_id: MessageId | None = None,
+        connector_id: int | None = None,
+        correlation_id: str | None = None,
+    ) -> EventRecord:
+        """The event of a CALL or SEND. ``now``: wall clock, seconds since the epoch.
+
+        ``raw_payload`` is a JSON object, spliced in as it is. ``extras`` come behind it, within the event's payload. A
+        numeric message id is written as text: readers see one type.
+        """
+        payload = b"".join(
+            (
+                b'{"action":',
+                orjson.dumps(action),
+                b',"payload":',
+                raw_payload,
+                b"," + orjson.dumps(dict(extras))[1:] if extras else b"}",
+            )
+        )
+        return self._written(event_type, now, payload, message_id, connector_id, correlation_id)
+
+    def plain(
+        self, event_type: str, payload: Mapping[str, Any], *, now: float, correlation_id: str | None = None
+    ) -> EventRecord:
+        """An event of the gateway's own about the charge point, with ``payload`` as it is."""
+        return self._written(event_type, now, orjson.dumps(dict(payload)), None, None, correlation_id)
+
+    def _written(
+        self,
+        event_type: str,
+        now: float,
+        payload: bytes,
+        message_id: MessageId | None,
+        connector_id: int | None,
+        correlation_id: str | None,
+    ) -> EventRecord:
+        stamps = self.stamps
+        event_id = stamps.event_id()
+        id_bytes = event_id.encode()
+        time_bytes = stamps.occurred_at(now).encode()
+        value = b"".join(
+            (
+                b'{"eventId":"',
+                id_bytes,
+                b'","eventType":',
+                orjson.dumps(event_type),
+                b',"source":"ocpp-gateway","occurredAt":"',
+                time_bytes,
+                b'"' if correlation_id is None else b'","correlationId":' + orjson.dumps(correlation_id),
+                self._who,
+                b"" if connector_id is None else b',"connectorId":%d' % connector_id,
+                self._version,
+                b"" if message_id is None else b',"messageId":' + orjson.dumps(str(message_id)),
+                self._connection,
+                b',"payload":',
+                payload,
+                b"}",
+            )
+        )
+        headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", id_bytes),
+            ("ce_type", event_type.encode()),
+            ("ce_source", b"ocpp-gateway"),
+            ("ce_time", time_bytes),
+            ("ce_subject", self._subject),
+            ("content-type", b"application/json"),
+        ]
+        return EventRecord(event_id, value, headers)
+
+
+def _members(**members: str | int) -> bytes:
+    """The members as JSON, each with a comma before it."""
+    return b"," + orjson.dumps(members)[1:-1]

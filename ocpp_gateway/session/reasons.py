@@ -1,0 +1,47 @@
+"""Why a connection ended: one name for each, the same in code, logs, metrics, events and docs.
+
+Each that we decide carries the WebSocket close code and text that the charge point sees (RFC 6455 section 7.4.1,
+IANA's registry for 1012 and 1013).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class CloseReason(Enum):
+    """Name, close code and text. The code is None where the peer or the network decided."""
+
+    REPLACED = ("replaced", 1008, "Replaced by new connection")
+    TRANSFERRED = ("transferred", 1012, "Session ownership transferred")
+    SERVICE_RESTART = ("service_restart", 1012, "Service restart")
+    KAFKA_UNAVAILABLE = ("kafka_unavailable", 1013, "Try again later")
+    BAD_FRAMES = ("bad_frames", 1002, "Too many frames that are not OCPP-J")
+    PROTOCOL_ERROR = ("protocol_error", 1002, "WebSocket protocol error")
+    BINARY_MESSAGE = ("binary_message", 1003, "OCPP-J is text")
+    INVALID_UTF8 = ("invalid_utf8", 1007, "Not UTF-8")
+    MESSAGE_TOO_BIG = ("message_too_big", 1009, "Message too big")
+    TOO_MANY_FRAGMENTS = ("too_many_fragments", 1008, "Too many fragments in one message")
+    SUBPROTOCOL_MISMATCH = ("subprotocol_mismatch", 1002, "No common OCPP version")
+    INTERNAL_ERROR = ("internal_error", 1011, "Internal error")
+    PEER_CLOSED = ("peer_closed", None, "The charge point closed the WebSocket")
+    CONNECTION_LOST = ("connection_lost", None, "The connection ended without a close frame")
+
+    def __init__(self, label: str, code: int | None, text: str) -> None:
+        self.label = label
+        self.code = code
+        self.text = text
+
+
+_OURS_BY_CODE = {
+    1002: CloseReason.PROTOCOL_ERROR,
+    1007: CloseReason.INVALID_UTF8,
+    1009: CloseReason.MESSAGE_TOO_BIG,
+}
+
+
+def from_close_codes(sent: int | None, received: int | None) -> CloseReason:
+    """The reason of a close that the WebSocket layer made by itself: by the code it ``sent``, else by who spoke."""
+    if sent is not None and sent in _OURS_BY_CODE:
+        return _OURS_BY_CODE[sent]
+    return CloseReason.PEER_CLOSED if received is not None else CloseReason.CONNECTION_LOST

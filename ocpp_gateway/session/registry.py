@@ -1,0 +1,176 @@
+"""The sessions of this node: one per charge point, the newest authenticated connection wins.
+
+A session's record in Redis was claimed before its upgrade (``session.opening``); here it is given back when the
+connection ends, compared by epoch, so that the late end of an old connection never touches a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ocpp_gateway.clock import Clock
+from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.routing.presence import Presence
+from ocpp_gateway.routing.uplink import Station, Uplink
+from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.session.session import Connection, Session, SessionCounters, SessionIdentity, SessionLimits
+
+log = Logger()
+
+
+class Releases(Protocol):
+    """Where sessions are given back; never fails, a release that Redis misses is made up for later."""
+
+    def release_later(self, charge_point_id: str, epoch: int) -> None:
+        """The session of ``epoch`` is over."""
+        ...
+
+
+class RegistryCounters(SessionCounters, Protocol):
+    """What the registry counts besides."""
+
+    def session_opened(self, version: OcppVersion) -> None:
+        """A session began."""
+        ...
+
+    def session_closed(self, version: OcppVersion, reason: str, seconds: float) -> None:
+        """A session ended."""
+        ...
+
+
+@define(eq=False, kw_only=True)
+class Sessions:
+    """Who is connected to this node."""
+
+    uplink: Uplink
+    presence: Presence
+    releases: Releases
+    limits: SessionLimits
+    counters: RegistryCounters
+    clock: Clock
+    _sessions: dict[str, Session] = field(factory=dict)
+    _ending: set[Session] = field(factory=set)
+    _when_empty: Deferred[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._sessions.values()))
+
+    def open(self, identity: SessionIdentity, station: Station, connection: Connection) -> Session:
+        """Begin the session of an upgraded connection; an older one of the same charge point is closed."""
+        session = Session(
+            identity=identity,
+            station=station,
+            connection=connection,
+            uplink=self.uplink,
+            limits=self.limits,
+            counters=self.counters,
+            clock=self.clock,
+            last_seen=self.clock.now(),
+        )
+        who = identity
+        older = self._sessions.get(who.charge_point_id)
+        # Two handshakes of one charge point may end in the other order than they claimed the session in.
+        loser = session if older is not None and older.identity.epoch > who.epoch else older
+        if loser is not session:
+            self._sessions[who.charge_point_id] = session
+        if loser is not None:
+            self._ending.add(loser)
+        self.counters.session_opened(session.version)
+        log.info(
+            "{charge_point_id} is connected",
+            event="session.opened",
+            charge_point_id=who.charge_point_id,
+            connection_id=who.connection_id,
+            epoch=who.epoch,
+            ocpp_version=session.version.label,
+            peer=who.peer,
+            security_profile=who.security_profile,
+        )
+        self.presence.announce(
+            session.station, "StationConnected", {"peer": who.peer, "securityProfile": who.security_profile}
+        )
+        if loser is not None:
+            loser.close(CloseReason.REPLACED)
+        return session
+
+    def closed(self, session: Session, reason: CloseReason, code: int | None) -> None:
+        """The connection of ``session`` is gone; ``code`` is the close code on the wire, if there was one."""
+        session.closed(reason)
+        why = session.close_reason or reason
+        who = session.identity
+        if self._sessions.get(who.charge_point_id) is session:
+            del self._sessions[who.charge_point_id]
+        self._ending.discard(session)
+        self.releases.release_later(who.charge_point_id, who.epoch)
+        seconds = self.clock.monotonic() - who.opened_at
+        self.counters.session_closed(session.version, why.label, seconds)
+        facts: dict[str, Any] = {
+            "durationMs": int(seconds * 1000),
+            "calls": session.calls,
+            "bytesIn": session.bytes_in,
+            "bytesOut": session.bytes_out,
+        }
+        log.info(
+            "{charge_point_id} is gone: {close_reason}",
+            event="session.closed",
+            charge_point_id=who.charge_point_id,
+            connection_id=who.connection_id,
+            epoch=who.epoch,
+            ocpp_version=session.version.label,
+            peer=who.peer,
+            close_reason=why.label,
+            close_code=code,
+            duration_ms=facts["durationMs"],
+            calls=session.calls,
+            bytes_in=session.bytes_in,
+            bytes_out=session.bytes_out,
+        )
+        if code is not None:
+            facts["closeCode"] = code
+        self.presence.announce(session.station, "StationDisconnected", {"reason": why.label, **facts})
+        if self._when_empty is not None and not self._sessions and not self._ending:
+            waiter, self._when_empty = self._when_empty, None
+            waiter.callback(None)
+
+    def close_all(self, reason: CloseReason) -> None:
+        """Close every session for ``reason``."""
+        for session in self:
+            session.close(reason)
+
+    def drain(self, reason: CloseReason) -> None:
+        """Close every session for ``reason``, each after the CALL it has under way."""
+        for session in self:
+            session.close_when_answered(reason)
+
+    def transferred(self, charge_point_id: str, epoch: int) -> None:
+        """Another node has taken the session of ``epoch`` over."""
+        session = self._sessions.get(charge_point_id)
+        if session is not None and session.identity.epoch == epoch:
+            session.close(CloseReason.TRANSFERRED)
+
+    def abort_all(self, reason: CloseReason) -> None:
+        """End every connection at once for ``reason``, also those that do not finish closing."""
+        for session in (*self._sessions.values(), *self._ending):
+            session.close(reason)
+            session.connection.abort()
+
+    def when_empty(self) -> Deferred[None]:
+        """Fires when no connection is left, also none that is still closing."""
+        if self._when_empty is None:
+            self._when_empty = Deferred(self._forget_waiter)
+            if not self._sessions and not self._ending:
+                waiter, self._when_empty = self._when_empty, None
+                waiter.callback(None)
+                return waiter
+        return self._when_empty
+
+    def _forget_waiter(self, _: Deferred[None]) -> None:
+        self._when_empty = None

@@ -1,0 +1,315 @@
+"""One connected charge point: from the upgrade to the end of its connection.
+
+What it says is taken strictly in order, one CALL at a time (OCPP-J section 4.1.1); a bounded number waits, then its
+connection is not read for a while. An answer belongs to a message id together with the same bytes: a retransmission
+gets the answer again and makes no second event, other content under a used id is a new message.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Protocol
+
+from attrs import define, field, frozen
+from twisted.logger import Logger
+
+from ocpp_gateway.clock import Clock
+from ocpp_gateway.ocppj.codec import decode, encode_call_error
+from ocpp_gateway.ocppj.dialogue import Dialogue
+from ocpp_gateway.ocppj.frames import (
+    UNREADABLE_MESSAGE_ID,
+    Call,
+    CallResultError,
+    Frame,
+    FrameError,
+    MessageId,
+    Quirk,
+    Send,
+)
+from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.routing.uplink import Station, UnreadableCall, Uplink
+from ocpp_gateway.session.reasons import CloseReason
+
+log = Logger()
+
+_REMEMBERED_ANSWERS = 4
+"""Charge points wait for each answer before they ask again: more than the last few is never asked for twice."""
+
+
+class Connection(Protocol):
+    """The WebSocket, as a session needs it."""
+
+    def send_text(self, data: bytes) -> None:
+        """Send one text message; dropped when the connection is not open any more."""
+        ...
+
+    def close(self, reason: CloseReason) -> None:
+        """Start the closing handshake; ``Session.closed`` follows."""
+        ...
+
+    def abort(self) -> None:
+        """End the connection without waiting for the peer; ``Session.closed`` follows."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Leave what the peer sends in its socket."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        ...
+
+
+class SessionCounters(Protocol):
+    """What a session counts."""
+
+    def count_quirk(self, version: OcppVersion, quirk: Quirk) -> None:
+        """A tolerated deviation."""
+        ...
+
+    def count_call(self, version: OcppVersion, action: str, outcome: str) -> None:
+        """A CALL ended as ``outcome``."""
+        ...
+
+    def count_bad_frame(self, version: OcppVersion, reason: str) -> None:
+        """A message that was no frame, or a frame that nobody waited for."""
+        ...
+
+
+@frozen(kw_only=True)
+class SessionLimits:
+    """Bounds of one session."""
+
+    max_nesting: int
+    max_bad_frames: int
+    max_waiting_calls: int
+    answer_ttl: float
+    """Seconds that an answer is kept for a retransmission."""
+
+
+@frozen(kw_only=True)
+class SessionIdentity:
+    """Who is connected, and how."""
+
+    charge_point_id: str
+    connection_id: str
+    epoch: int
+    peer: str
+    """The peer's address as text."""
+
+    security_profile: int
+    connected_at_ms: int
+    """Wall clock, milliseconds since the epoch."""
+
+    opened_at: float
+    """Monotonic seconds."""
+
+
+@define(slots=True, eq=False, frozen=True)
+class _Answered:
+    """The answer that a message got: for the same message again."""
+
+    content: int
+    frame: bytes
+    at: float
+
+
+@define(eq=False, kw_only=True)
+class Session:
+    """See the module's text. Created when the upgrade is done."""
+
+    identity: SessionIdentity
+    station: Station
+    connection: Connection
+    uplink: Uplink
+    limits: SessionLimits
+    counters: SessionCounters
+    clock: Clock
+    dialogue: Dialogue = field(factory=Dialogue)
+    close_reason: CloseReason | None = None
+    calls: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    last_seen: float = 0.0
+    """Wall clock, seconds."""
+
+    _ended: bool = False
+    _current: tuple[MessageId, int] | None = None
+    _waiting: deque[tuple[Call | Send | UnreadableCall, int]] | None = None
+    _answers: OrderedDict[MessageId, _Answered] | None = None
+    _bad_frames: int = 0
+    _paused: bool = False
+    _taking: bool = False
+    _close_next: CloseReason | None = None
+
+    @property
+    def version(self) -> OcppVersion:
+        """What the two sides speak."""
+        return self.station.version
+
+    # What the WebSocket tells us.
+
+    def received(self, data: bytes) -> None:
+        """One text message."""
+        if self.close_reason is not None:
+            return
+        self.bytes_in += len(data)
+        self.last_seen = self.clock.now()
+        try:
+            frame: Frame | UnreadableCall = decode(data, self.version, max_nesting=self.limits.max_nesting)
+        except FrameError as error:
+            salvaged = self._salvage(error, data)
+            if salvaged is None:
+                self._bad_frame(error)
+                return
+            frame = salvaged
+        if isinstance(frame, Call | Send | UnreadableCall):
+            if isinstance(frame, Call | Send) and frame.quirks:
+                self._count_quirks(frame.quirks)
+            self._queue(frame, hash(data))
+        else:
+            self._answer_received(frame)
+
+    def closed(self, reason: CloseReason) -> None:
+        """The connection is gone; ``reason`` unless we had one before. What waits is still published."""
+        self._ended = True
+        if self.close_reason is None:
+            self.close_reason = reason
+
+    def close(self, reason: CloseReason) -> None:
+        """End the connection for ``reason``; the first reason stays."""
+        if self.close_reason is None:
+            self.close_reason = reason
+            self._waiting = None  # never answered, so the charge point keeps them and sends them again
+            self.connection.close(reason)
+
+    def close_when_answered(self, reason: CloseReason) -> None:
+        """End the connection for ``reason`` as soon as the CALL under way has its answer; no further one is begun."""
+        self._waiting = None
+        if self._current is None:
+            self.close(reason)
+        else:
+            self._close_next = reason
+            self.connection.pause_reading()
+
+    # CALLs, one after the other.
+
+    def _queue(self, call: Call | Send | UnreadableCall, content: int) -> None:
+        if self._current is None:
+            self._take(call, content)
+            return
+        if self._close_next is not None:
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append((call, content))
+        if len(self._waiting) >= self.limits.max_waiting_calls and not self._paused:
+            self._paused = True
+            self.connection.pause_reading()
+
+    def _take(self, call: Call | Send | UnreadableCall, content: int) -> None:
+        known = self._known_answer(call.message_id, content)
+        if known is not None and not isinstance(call, Send):
+            self.counters.count_call(self.version, call.action, "retransmitted")
+            self._send(known)
+            return
+        self._current = (call.message_id, content)
+        self.calls += 1
+        self.uplink.take(self.station, call, self._finished, self._given_up)
+
+    def _finished(self, frame: bytes | None) -> None:
+        current = self._current
+        assert current is not None  # ours: the uplink finishes each CALL once
+        if frame is not None:
+            self._remember(current[0], current[1], frame)
+            self._send(frame)
+        self._current = None
+        if self._close_next is not None:
+            self.close(self._close_next)
+        else:
+            self._take_waiting()
+
+    def _given_up(self) -> None:
+        self._current = None
+        self.close(CloseReason.KAFKA_UNAVAILABLE)
+
+    def _take_waiting(self) -> None:
+        if self._taking:
+            return  # a CALL that ended at once; the loop below goes on
+        self._taking = True
+        while self._waiting and self._current is None:
+            self._take(*self._waiting.popleft())
+        self._taking = False
+        if self._paused and len(self._waiting or ()) < self.limits.max_waiting_calls:
+            self._paused = False
+            if self.close_reason is None:
+                self.connection.resume_reading()
+
+    def _send(self, frame: bytes) -> None:
+        if not self._ended:
+            self.bytes_out += len(frame)
+            self.connection.send_text(frame)
+
+    # Answers given before.
+
+    def _known_answer(self, message_id: MessageId, content: int) -> bytes | None:
+        answered = self._answers.get(message_id) if self._answers else None
+        if answered is None or answered.content != content:
+            return None
+        return answered.frame if self.clock.monotonic() - answered.at <= self.limits.answer_ttl else None
+
+    def _remember(self, message_id: MessageId, content: int, frame: bytes) -> None:
+        if self._answers is None:
+            self._answers = OrderedDict()
+        self._answers.pop(message_id, None)
+        self._answers[message_id] = _Answered(content, frame, self.clock.monotonic())
+        if len(self._answers) > _REMEMBERED_ANSWERS:
+            self._answers.popitem(last=False)
+
+    # Everything that is no CALL.
+
+    def _answer_received(self, frame: Frame) -> None:
+        if frame.quirks:
+            self._count_quirks(frame.quirks)
+        if isinstance(frame, CallResultError):
+            self.counters.count_bad_frame(self.version, "callresulterror")
+            log.warn(
+                "{charge_point_id} did not understand an answer of ours: {code}",
+                event="call.answer_rejected",
+                charge_point_id=self.identity.charge_point_id,
+                connection_id=self.identity.connection_id,
+                message_id=frame.message_id,
+                code=frame.code[:64],
+            )
+        elif not self.dialogue.answer_received(frame):
+            self.counters.count_bad_frame(self.version, "unexpected_answer")
+
+    def _salvage(self, error: FrameError, data: bytes) -> UnreadableCall | None:
+        """A broken CALL that carries billing data is kept: as text, but it is kept."""
+        if error.message_type != 2 or error.message_id is None or error.action is None:
+            return None
+        if not self.uplink.keeps(self.version, error.action):
+            return None
+        self.counters.count_bad_frame(self.version, error.reason)
+        return UnreadableCall(error.message_id, error.action, data.decode("utf-8", "replace"), error.reason)
+
+    def _bad_frame(self, error: FrameError) -> None:
+        self.counters.count_bad_frame(self.version, error.reason)
+        self._bad_frames += 1
+        if self._bad_frames >= self.limits.max_bad_frames:
+            self.close(CloseReason.BAD_FRAMES)
+            return
+        if error.message_type not in (2, None) and error.reason != "unknown_message_type":
+            return  # a broken answer or SEND: nobody waits for a word about it
+        if error.reason == "unknown_message_type" and self.version is not OcppVersion.V201:
+            return  # to be ignored (1.6 and 2.1 section 4.1.3); 2.0.1 section 4.4 wants it answered
+        message_id = error.message_id
+        if message_id is None:
+            if not self.version.is_2x:
+                return  # 1.6 knows no answer to a frame without an id
+            message_id = UNREADABLE_MESSAGE_ID
+        self._send(encode_call_error(self.version, message_id, error.code, error.reason))
+
+    def _count_quirks(self, quirks: tuple[Quirk, ...]) -> None:
+        for quirk in quirks:
+            self.counters.count_quirk(self.version, quirk)

@@ -1,0 +1,74 @@
+"""What all connections share: Autobahn's options and the doors to ``session``."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+from ocpp_gateway.session.opening import Admitted, Opening
+from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.session.registry import Sessions
+from ocpp_gateway.session.session import Session
+from ocpp_gateway.websocket.protocol import OcppProtocol
+
+
+class HandshakeCounters(Protocol):
+    """What the factory counts."""
+
+    def count_handshake(self, reason: str) -> None:
+        """A handshake ended: ``accepted``, or refused for ``reason``."""
+        ...
+
+
+class OcppFactory(WebSocketServerFactory):  # type: ignore[misc]
+    """Builds an OcppProtocol for each connection."""
+
+    protocol = OcppProtocol
+    noisy = False
+
+    def __init__(
+        self,
+        *,
+        reactor: Any,
+        opening: Opening,
+        sessions: Sessions,
+        counters: HandshakeCounters,
+        handshake_timeout: float,
+        max_message_bytes: int,
+    ) -> None:
+        # No Server header: attackers read it, charge points do not.
+        super().__init__(server="", reactor=reactor)
+        self.opening = opening
+        self.sessions = sessions
+        self.counters = counters
+        self.setProtocolOptions(
+            webStatus=False,
+            versions=[13],
+            # A close frame with its code, not a reset, for what breaks the protocol.
+            failByDrop=False,
+            openHandshakeTimeout=handshake_timeout,
+            # Modems are slow; and Autobahn's batched timers truncate to whole seconds.
+            closeHandshakeTimeout=5,
+            maxFramePayloadSize=max_message_bytes,
+            maxMessagePayloadSize=max_message_bytes,
+            tcpNoDelay=True,
+        )
+
+    def accepted(self) -> None:
+        """A handshake was answered with 101."""
+        self.counters.count_handshake("accepted")
+
+    def refused(self, reason: str, address: str, target: str = "") -> None:
+        """A handshake was refused for ``reason``, a row of ``handshake.reasons``."""
+        self.counters.count_handshake(reason)
+        self.opening.log_refusal(reason, address, target)
+
+    def abandoned(self, admitted: Admitted) -> None:
+        """The peer left between verdict and 101: its session never begins."""
+        if admitted.session is not None:
+            identity, _ = admitted.session
+            self.opening.claims.release_later(identity.charge_point_id, identity.epoch)
+
+    def closed(self, session: Session, reason: CloseReason, code: int | None) -> None:
+        """An open connection ended."""
+        self.sessions.closed(session, reason, code)

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ocpp_gateway.auth.errors import IdentityRecordInvalid
+from ocpp_gateway.auth.record import ALL_VERSIONS, MAX_RECORD_BYTES, AuthRules, CertificateBinding, IdentityRecord
+from ocpp_gateway.handshake.reasons import REFUSALS
+from ocpp_gateway.ocppj.versions import OcppVersion
+
+MINIMAL: dict[str, Any] = {"stationId": "station-123", "tenantId": "tenant-abc"}
+
+
+def parse(changes: dict[str, Any] | None = None, charge_point_id: str = "CP-001") -> IdentityRecord:
+    return IdentityRecord.parse(json.dumps(MINIMAL | (changes or {})), charge_point_id)
+
+
+def problem_of(raw: bytes | str) -> str:
+    with pytest.raises(IdentityRecordInvalid) as caught:
+        IdentityRecord.parse(raw, "CP-001")
+    assert caught.value.reason in REFUSALS
+    return caught.value.problem
+
+
+def test_the_smallest_record_restricts_nothing() -> None:
+    record = IdentityRecord.parse(b'{"stationId":"s","tenantId":"t"}', "CP-001")
+    assert record == IdentityRecord(charge_point_id="CP-001", station_id="s", tenant_id="t")
+    assert record.allowed_versions == ALL_VERSIONS
+    assert record.allowed_addresses.allows("10.0.0.1")
+    assert record.auth == AuthRules()
+
+
+def test_a_full_record() -> None:
+    record = parse(
+        {
+            "chargePointId": "CP-001",
+            "status": "active",
+            "allowedProtocols": ["1.6J", "OCPP2.0.1", "2.1"],
+            "allowedIps": ["10.0.0.10"],
+            "allowedCidrs": ["192.168.0.0/24"],
+            "auth": {
+                "type": "Basic",
+                "allowedTypes": ["basic", "MTLS"],
+                "hashAlgorithm": "SHA256",
+                "username": "user",
+                "secretHash": "aa",
+                "secretSalt": "salt",
+                "tokenHash": "bb",
+                "certificates": [
+                    {
+                        "fingerprint": "aa:bb",
+                        "subject": "CP-001",
+                        "subjectAltName": "DNS:cp-001.example.com",
+                        "serialNumber": "0A1B",
+                        "validFrom": "2026-01-01T00:00:00Z",
+                        "validTo": "2027-01-01T00:00:00Z",
+                        "status": "active",
+                    }
+                ],
+                "revokedFingerprints": ["cc:dd", ""],
+            },
+            "vendor": {"anything": [1, 2]},
+        }
+    )
+    assert (record.station_id, record.tenant_id, record.status) == ("station-123", "tenant-abc", "active")
+    assert record.allowed_versions == ALL_VERSIONS
+    assert record.allowed_addresses.allows("10.0.0.10")
+    assert record.allowed_addresses.allows("192.168.0.7")
+    assert not record.allowed_addresses.allows("10.0.0.11")
+    assert record.auth == AuthRules(
+        mode="basic",
+        allowed_modes=frozenset(["basic", "mtls"]),
+        hash_algorithm="sha256",
+        username="user",
+        secret_hash="aa",
+        secret_salt="salt",
+        token_hash="bb",
+        certificates=(
+            CertificateBinding(
+                "AABB",
+                "CP-001",
+                "DNS:cp-001.example.com",
+                "0A1B",
+                "2026-01-01T00:00:00Z",
+                "2027-01-01T00:00:00Z",
+                "active",
+            ),
+        ),
+        revoked_fingerprints=frozenset(["CCDD"]),
+    )
+    assert record.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "versions"),
+    [
+        (["1.6"], {OcppVersion.V16}),
+        (["ocpp1.6", "1.6j"], {OcppVersion.V16}),
+        (["2.0.1", "OCPP2.1"], {OcppVersion.V201, OcppVersion.V21}),
+        ([], set(ALL_VERSIONS)),
+    ],
+)
+def test_versions_in_any_spelling(names: list[str], versions: set[OcppVersion]) -> None:
+    record = parse({"allowedProtocols": names})
+    assert record.allowed_versions == versions
+    assert record.warnings == ()
+
+
+def test_a_list_of_unknown_versions_only_allows_none() -> None:
+    record = parse({"allowedProtocols": ["1.5"]})
+    assert record.allowed_versions == frozenset()
+    assert len(record.warnings) == 1
+
+
+def test_a_list_of_unreadable_addresses_only_allows_none() -> None:
+    record = parse({"allowedIps": ["10.0.0"]})
+    assert not record.allowed_addresses.allows("10.0.0.1")
+    assert len(record.warnings) == 1
+
+
+def test_null_is_absent() -> None:
+    nulls = dict.fromkeys(("chargePointId", "status", "allowedProtocols", "allowedIps", "allowedCidrs", "auth"))
+    assert parse(nulls) == parse()
+    assert parse({"auth": {"type": None, "certificates": None, "username": None}}) == parse()
+
+
+def test_empty_texts_say_nothing_in_auth() -> None:
+    assert parse({"auth": {"type": "", "username": "", "secretHash": "", "secretSalt": ""}}) == parse()
+
+
+def test_an_empty_status_is_not_an_absent_one() -> None:
+    assert parse({"status": ""}).status == ""
+
+
+def test_secrets_in_plain_text_are_ignored_and_named() -> None:
+    record = parse({"auth": {"type": "basic", "secret": "hunter2", "token": "hunter3"}})
+    assert record.auth == AuthRules(mode="basic")
+    assert len(record.warnings) == 2
+    assert "hunter" not in repr(record)
+
+
+def test_hashes_are_not_in_the_repr() -> None:
+    text = repr(parse({"auth": {"secretHash": "abcdef", "secretSalt": "pepper", "tokenHash": "fedcba"}}))
+    assert not any(secret in text for secret in ("abcdef", "pepper", "fedcba"))
+
+
+def test_the_short_form_of_a_binding_counts_where_there_is_no_list() -> None:
+    short = {"subject": "CP-001", "fingerprint": "aa:bb"}
+    assert parse({"auth": short}).auth.certificates == (CertificateBinding("AABB", "CP-001"),)
+    listed = parse({"auth": short | {"certificates": [{"serialNumber": "1"}]}})
+    assert listed.auth.certificates == (CertificateBinding(serial_number="1"),)
+
+
+def test_a_binding_without_attributes_binds_nothing() -> None:
+    record = parse({"auth": {"certificates": [{"status": "active"}, {"subject": "CP-001"}]}})
+    assert record.auth.certificates == (CertificateBinding(subject="CP-001"),)
+    assert len(record.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b'{"stationId":NaN}', "not JSON"),
+        (b"[" * 100_00, "not JSON"),
+        (b"null", "not a JSON object"),
+        (b"[]", "not a JSON object"),
+        (b'"x"', "not a JSON object"),
+        (b"{}", "stationId: missing"),
+        (b'{"stationId":"s"}', "tenantId: missing"),
+        (b'{"stationId":"","tenantId":"t"}', "stationId: missing"),
+        (b'{"stationId":7,"tenantId":"t"}', "stationId: not a string"),
+        (b'{"stationId":"s","tenantId":"t","chargePointId":"CP-002"}', "chargePointId: of another charge point"),
+        (b'{"stationId":"s","tenantId":"t","chargePointId":""}', "chargePointId: of another charge point"),
+        (b'{"stationId":"s","tenantId":"t","status":true}', "status: not a string"),
+        (b'{"stationId":"s","tenantId":"t","allowedProtocols":"1.6"}', "allowedProtocols: not a list"),
+        (b'{"stationId":"s","tenantId":"t","allowedProtocols":[1.6]}', "allowedProtocols: not a list of strings"),
+        (b'{"stationId":"s","tenantId":"t","allowedIps":{}}', "allowedIps: not a list"),
+        (b'{"stationId":"s","tenantId":"t","auth":[]}', "auth: not an object"),
+        (b'{"stationId":"s","tenantId":"t","auth":false}', "auth: not an object"),
+        (b'{"stationId":"s","tenantId":"t","auth":{"type":1}}', "auth.type: not a string"),
+        (b'{"stationId":"s","tenantId":"t","auth":{"allowedTypes":"basic"}}', "auth.allowedTypes: not a list"),
+        (b'{"stationId":"s","tenantId":"t","auth":{"certificates":["x"]}}', "auth.certificates: not an object"),
+        (
+            b'{"stationId":"s","tenantId":"t","auth":{"certificates":[{"subject":1}]}}',
+            "auth.certificates.subject: not a string",
+        ),
+        (
+            b'{"stationId":"s","tenantId":"t","x":"' + b"x" * MAX_RECORD_BYTES + b'"}',
+            "larger than an identity record can be",
+        ),
+    ],
+)
+def test_broken_records_are_refused_as_a_whole(raw: bytes, problem: str) -> None:
+    assert problem_of(raw) == problem
+
+
+def test_the_error_quotes_nothing_of_the_record() -> None:
+    with pytest.raises(IdentityRecordInvalid) as caught:
+        IdentityRecord.parse('{"auth":{"secret":"hunter2"', "CP-001")
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert "hunter2" not in str(caught.value)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=3),
+    max_leaves=8,
+)
+TOP = ["chargePointId", "stationId", "tenantId", "status", "allowedProtocols", "allowedIps", "allowedCidrs", "auth"]
+AUTH = ["type", "allowedTypes", "hashAlgorithm", "username", "secretHash", "certificates", "revokedFingerprints"]
+auths = st.dictionaries(st.sampled_from(AUTH), json_values | st.lists(st.text(max_size=5), max_size=3), max_size=4)
+records = st.dictionaries(st.sampled_from(TOP), json_values | auths, max_size=6)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200) | records.map(lambda r: json.dumps(MINIMAL | r)))
+@example("\ud800")
+@example('{"stationId":"\\ud800","tenantId":"t"}')
+def test_anything_in_redis_is_a_record_or_invalid(raw: bytes | str) -> None:
+    try:
+        record = IdentityRecord.parse(raw, "CP-001")
+    except IdentityRecordInvalid as invalid:
+        assert invalid.problem
+    else:
+        assert record.charge_point_id == "CP-001"
+        assert record.station_id
+        assert record.tenant_id

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocpp_gateway.redis.sessions import SessionRecord
+
+RECORD = SessionRecord(
+    charge_point_id="CP-001",
+    ocpp_version="1.6J",
+    node_id="node-a",
+    station_id="station-123",
+    tenant_id="tenant-abc",
+    connected_at_ms=1_767_323_045_678,
+    last_seen_at_ms=1_767_323_046_001,
+    epoch=7,
+)
+
+
+def test_the_record_is_the_contracts() -> None:
+    assert RECORD.encode() == (
+        b'{"chargePointId":"CP-001","ocppVersion":"1.6J","nodeId":"node-a","stationId":"station-123",'
+        b'"tenantId":"tenant-abc","connectedAt":"2026-01-02T03:04:05.678Z","connectedAtMs":1767323045678,'
+        b'"lastSeenAt":"2026-01-02T03:04:06.001Z","lastSeenAtMs":1767323046001,"epoch":7}'
+    )
+    assert b"epoch" not in RECORD.of_epoch(0).encode()
+
+
+@given(st.integers(0, 4_000_000_000_000), st.integers(0, 2**53), st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_is_written_is_read(milliseconds: int, epoch: int, text: str) -> None:
+    record = SessionRecord(
+        charge_point_id=text,
+        ocpp_version="2.1",
+        node_id=text,
+        station_id=text,
+        tenant_id=text,
+        connected_at_ms=milliseconds,
+        last_seen_at_ms=milliseconds,
+        epoch=epoch,
+    )
+    assert SessionRecord.parse(record.encode()) == record
+    assert json.loads(record.encode())["connectedAt"].endswith(f".{milliseconds % 1000:03d}Z")
+
+
+@pytest.mark.parametrize("name", ["chargePointId", "nodeId", "connectedAtMs"])
+@pytest.mark.parametrize("value", [None, [], {}, "x", 1e400])
+def test_a_member_of_the_wrong_kind_is_no_record(name: str, value: Any) -> None:
+    members = {**json.loads(RECORD.encode()), name: value}
+    if name != "connectedAtMs" and isinstance(value, str):
+        members[name] = 1
+    assert SessionRecord.parse(json.dumps(members).encode()) is None
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"1", b'"text"', b"\xff"])
+def test_what_is_no_object_is_no_record(raw: bytes) -> None:
+    assert SessionRecord.parse(raw) is None
+
+
+def test_the_earlier_gateways_record_without_an_epoch_can_be_read() -> None:
+    members = json.loads(RECORD.encode())
+    del members["epoch"]
+    assert SessionRecord.parse(json.dumps({**members, "more": 1}).encode()) == RECORD.of_epoch(0)
