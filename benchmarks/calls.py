@@ -1,8 +1,8 @@
 """The CALLs of the benchmarks, as a 1.6 charge point writes them, and their WebSocket frames.
 
 The measured CALL is a MeterValues of about 645 bytes, as a charging session produces them. On one connection only the
-message id differs from CALL to CALL, so a frame is put together from parts that were masked beforehand: the generator
-must cost much less than the server it measures.
+message id and the meter's reading differ from CALL to CALL, so a frame is put together from pieces that were masked
+beforehand: the generator must cost much less than the server it measures.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import json
 import os
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 DIGITS = 8
-"""Digits of the number at the end of a message id: enough for 100 million CALLs in one run."""
+"""Digits of a CALL's number: enough for 100 million CALLs in one run."""
+
+_NO_NUMBER = "0" * DIGITS
 
 _ENERGY = "Energy.Active.Import.Register"
 _PHASES = (("L1", "231.4", "15.8"), ("L2", "230.9", "15.7"))
@@ -23,7 +25,7 @@ _PHASES = (("L1", "231.4", "15.8"), ("L2", "230.9", "15.7"))
 def meter_values(transaction_id: int) -> dict[str, Any]:
     """Payload of a MeterValues.req (OCPP 1.6, 6.31) of a running transaction."""
     sampled: list[dict[str, str]] = [
-        {"value": "1348213.4", "context": "Sample.Periodic", "measurand": _ENERGY, "unit": "Wh"},
+        {"value": "1" + _NO_NUMBER, "context": "Sample.Periodic", "measurand": _ENERGY, "unit": "Wh"},
         {"value": "9871.0", "measurand": "Power.Active.Import", "unit": "W"},
     ]
     for phase, voltage, current in _PHASES:
@@ -75,30 +77,54 @@ def _header(length: int, key: bytes, opcode: int = 1) -> bytes:
 
 @define
 class NumberedFrames:
-    """Frames of one CALL under consecutive message ids: ``<prefix><number, DIGITS wide>``.
+    """Frames of MeterValues that differ in one number of eight digits: it ends the message id and is in the reading.
+
+    Content that was said before is recognised as a repetition, so every CALL has to say something new.
 
     One mask key serves for a whole run. RFC 6455 wants a fresh one per frame, to protect proxies in between; there
     are none here, and for the server it is the same work.
     """
 
     prefix: str
-    action: str
+    """Of the message ids."""
+
     key: bytes = field(factory=lambda: os.urandom(4))
-    _groups: list[bytes] = field(init=False)
+    _masked_digits: list[list[bytes]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # Four digits are as long as the mask, so every group of four sees the same turn of it.
-        offset = len(f'[2,"{self.prefix}')
-        self._groups = [masked(b"%04d" % number, self.key, offset) for number in range(10_000)]
+        # Four digits are as long as the mask, so a group of four looks the same wherever it begins at the same turn.
+        self._masked_digits = [
+            [masked(b"%04d" % number, self.key, turn) for number in range(10_000)] for turn in range(4)
+        ]
 
-    @property
-    def groups(self) -> list[bytes]:
-        """The masked form of 0000 to 9999 where a message id has its digits."""
-        return self._groups
-
-    def parts(self, payload: dict[str, Any]) -> tuple[bytes, bytes]:
-        """What a frame has before and after the eight digits."""
-        plain = call(self.prefix + "0" * DIGITS, self.action, payload)
+    def pieces(self, transaction_id: int) -> FramePieces:
+        """The frames of one connection."""
+        plain = call(self.prefix + _NO_NUMBER, "MeterValues", meter_values(transaction_id))
         frame = client_frame(plain, self.key)
-        cut = len(frame) - len(plain) + len(f'[2,"{self.prefix}')
-        return frame[:cut], frame[cut + DIGITS :]
+        header = len(frame) - len(plain)
+        first = len(f'[2,"{self.prefix}')
+        second = plain.index(f'"value":"1{_NO_NUMBER}"'.encode()) + len('"value":"1')
+        return FramePieces(
+            head=frame[: header + first],
+            middle=frame[header + first + DIGITS : header + second],
+            tail=frame[header + second + DIGITS :],
+            digits_of_id=self._masked_digits[first % 4],
+            digits_of_reading=self._masked_digits[second % 4],
+        )
+
+
+@frozen
+class FramePieces:
+    """What a frame is put together from."""
+
+    head: bytes
+    middle: bytes
+    tail: bytes
+    digits_of_id: list[bytes]
+    digits_of_reading: list[bytes]
+
+    def frame(self, number: int) -> bytes:
+        """The frame of CALL ``number``."""
+        high, low = divmod(number, 10_000)
+        of_id, of_reading = self.digits_of_id, self.digits_of_reading
+        return b"".join((self.head, of_id[high], of_id[low], self.middle, of_reading[high], of_reading[low], self.tail))

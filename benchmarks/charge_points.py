@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
-from calls import boot_notification, call, client_frame, start_transaction
+from calls import FramePieces, boot_notification, call, client_frame, start_transaction
 
 TOGETHER = 32
 """Handshakes, and single CALLs, under way at the same time: below the usual backlog of a listening socket."""
@@ -71,8 +71,7 @@ class Connection:
     buffer: bytes = b""
     unsent: bytes = b""
     transaction_id: int = 1234567890
-    head: bytes = b""
-    tail: bytes = b""
+    frames: FramePieces | None = None
     expected: bytes = b""
     sent_at: float = 0.0
     answered: int = 0

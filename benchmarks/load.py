@@ -23,7 +23,7 @@ from pathlib import Path
 
 import attrs
 from attrs import frozen
-from calls import NumberedFrames, client_frame, meter_values
+from calls import NumberedFrames, client_frame
 from charge_points import Connection, Fleet, LoadError, Target, raise_open_files
 from procfs import cpu_seconds
 
@@ -61,11 +61,11 @@ def run(
     most_messages: int = MOST_MESSAGES,
 ) -> LoadResult:
     """MeterValues on all connections for ``warm_up`` + ``seconds``; only the latter are measured."""
-    frames = NumberedFrames(f"bench-{os.urandom(4).hex()}-", "MeterValues")
+    frames = NumberedFrames(f"bench-{os.urandom(4).hex()}-")
     for connection in fleet.connections:
-        connection.head, connection.tail = frames.parts(meter_values(connection.transaction_id))
+        connection.frames = frames.pieces(connection.transaction_id)
         connection.socket.setblocking(False)
-    loop = _ClosedLoop(fleet, frames)
+    loop = _ClosedLoop(fleet, frames.prefix)
     with _no_garbage_collection(), loop:
         loop.start()
         loop.run_until(time.perf_counter() + warm_up, most_messages)
@@ -96,11 +96,10 @@ def run(
 class _ClosedLoop:
     """The measured part: an answer in, the next CALL out."""
 
-    def __init__(self, fleet: Fleet, frames: NumberedFrames) -> None:
+    def __init__(self, fleet: Fleet, prefix: str) -> None:
         self._fleet = fleet
-        self._groups = frames.groups
         message_type = 2 if fleet.target.echoes else 3
-        self._expected = b'[%d,"' % message_type + frames.prefix.encode()
+        self._expected = b'[%d,"' % message_type + prefix.encode()
         self._sent = 0
         self._open = {connection.socket.fileno(): connection for connection in fleet.connections}
         self.latencies = array("f")
@@ -140,9 +139,9 @@ class _ClosedLoop:
     def _send(self, connection: Connection) -> None:
         number = self._sent
         self._sent = number + 1
-        groups = self._groups
         connection.expected = b'%b%08d",' % (self._expected, number)
-        frame = connection.head + groups[number // 10_000] + groups[number % 10_000] + connection.tail
+        assert connection.frames is not None
+        frame = connection.frames.frame(number)
         connection.sent_at = time.perf_counter()
         self._write(connection, frame)
 

@@ -18,7 +18,6 @@ snake_case word: the same in code, logs, metrics and docs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 
 class GatewayError(Exception):
@@ -30,7 +29,7 @@ class GatewayError(Exception):
 class ConfigError(GatewayError):
     """The settings cannot work. ``problems`` has a line for each, beginning with the setting's name."""
 
-    reason: ClassVar[str] = "config_invalid"
+    reason = "config_invalid"
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))

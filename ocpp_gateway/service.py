@@ -26,6 +26,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from ocpp_gateway.adapters.answers import Topic
+from ocpp_gateway.adapters.tokens import IdTokenPolicy
 from ocpp_gateway.clock import Clock, SystemClock
 from ocpp_gateway.errors import BusUnavailable, GatewayError, StartFailed, StoreUnavailable
 from ocpp_gateway.kafka.config import KafkaConfig
@@ -36,10 +37,11 @@ from ocpp_gateway.ops import logs
 from ocpp_gateway.ops.dev_state import DevState, default_path
 from ocpp_gateway.ops.http import site
 from ocpp_gateway.ops.metrics import Metrics
+from ocpp_gateway.ops.signals import stop_on_signals
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.url import RedisUrl
 from ocpp_gateway.session.reasons import CloseReason
-from ocpp_gateway.settings import LATER, Settings
+from ocpp_gateway.settings import Settings, without_effect
 from ocpp_gateway.websocket.listener import listen
 from ocpp_gateway.wiring import Node, wire
 
@@ -128,6 +130,7 @@ class Gateway(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def _begin(self) -> None:
+        stop_on_signals(self.reactor)
         if not self._stopping:
             self._starting = Deferred.fromCoroutine(self._start())
             self._starting.addErrback(self._start_failed)
@@ -135,8 +138,8 @@ class Gateway(Service):
     def _start_failed(self, failure: Failure) -> None:
         if self._stopping:
             return
-        if failure.check(GatewayError):
-            error = failure.value
+        error = failure.value
+        if isinstance(error, GatewayError):
             log.error("Cannot start: {problem}", event="gateway.start_failed", reason=error.reason, problem=str(error))
         else:
             log.failure("Cannot start", failure=failure, event="gateway.start_failed", reason="internal_error")
@@ -175,6 +178,7 @@ class Gateway(Service):
         metrics.pending = lambda: producer.pending
         metrics.kafka_writable = lambda: node.writability.writable
         await node.transactions.start()
+        await node.lease.renew()  # before anybody connects: a session counts only while its node's lease is there
         node.lease.start()
         node.refresher.start()
         node.hashing.start()
@@ -185,7 +189,7 @@ class Gateway(Service):
             token=settings.health_metrics_auth_token,
             problems=self._problems,
             exposition=metrics.exposition,
-            unknown_path=lambda target, peer: node.opening.log_unknown_path(target, peer),
+            unknown_path=node.opening.log_unknown_path,
             ocpp=WebSocketResource(node.factory),
         )
         http_port = await self._listen(settings.http_host, settings.port, http, "PORT")
@@ -205,15 +209,15 @@ class Gateway(Service):
                 "Autobahn runs without its native code, at a third of the speed: install a wheel that has it",
                 event="gateway.no_nvx",
             )
-        if self.settings.ocpp_id_token_policy == "accept":
+        if IdTokenPolicy(self.settings.ocpp_id_token_policy) is IdTokenPolicy.ACCEPT:
             log.warn(
                 "Every id token is accepted: set OCPP_ID_TOKEN_POLICY=registry to look them up",
                 event="gateway.accepts_all_id_tokens",
             )
-        unused = [name for name in LATER if self.environ.get(name)]
+        unused = without_effect(self.environ)
         if unused:
             log.warn(
-                "This release does nothing with {variables}",
+                "Nothing reads {variables}: of another release, or misspelt",
                 event="gateway.unused_settings",
                 variables=", ".join(unused),
             )
@@ -279,7 +283,8 @@ class Gateway(Service):
     async def _listen(self, host: str, port: int, factory: Any, setting: str) -> int:
         listening = await listen(self.reactor, host, port, factory, setting)
         self._ports.append(listening)
-        return int(listening.getHost().port)
+        address: Any = listening.getHost()
+        return int(address.port)
 
     def _leave_dev_state(self, redis_url: RedisUrl, brokers: str, http_port: int, ocpp_port: int) -> None:
         if self._embedded_redis is None and self._embedded_kafka is None:

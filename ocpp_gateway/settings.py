@@ -203,18 +203,8 @@ class Settings:
     ocpp_dev_state_file: str = _setting("", _optional_text, "Where an embedded Redis or Kafka leaves its address.")
 
 
-LATER = (
-    "OCPP_RATE_LIMIT_WINDOW_SECONDS",
-    "OCPP_RATE_LIMIT_PER_CP",
-    "OCPP_RATE_LIMIT_GLOBAL",
-    "OCPP_TRUST_PROXY",
-    "OCPP_REQUIRE_CERT_BINDING",
-    "OCPP_REVOKED_PREFIX",
-    "COMMAND_AUDIT_TTL_SECONDS",
-    "COMMAND_IDEMPOTENCY_TTL_SECONDS",
-    "KAFKA_GROUP_ID",
-)
-"""Variables of the contract that this release reads nothing from: a start names those that are set."""
+LATER = ("COMMAND_AUDIT_TTL_SECONDS", "COMMAND_IDEMPOTENCY_TTL_SECONDS", "KAFKA_GROUP_ID")
+"""Variables of the contract without an OCPP_ in front that this release reads nothing from."""
 
 
 def variable(field_name: str) -> str:
@@ -222,8 +212,11 @@ def variable(field_name: str) -> str:
     return field_name.upper()
 
 
-def parse(environ: Mapping[str, str]) -> Settings:
-    """The settings in ``environ``; an empty value counts as not given. Raises ConfigError with every problem."""
+def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings in ``environ``, with the default where a value is wrong, and every problem found.
+
+    An empty value counts as not given.
+    """
     problems: list[str] = []
     values: dict[str, Any] = {}
     for field in attrs.fields(Settings):
@@ -239,10 +232,23 @@ def parse(environ: Mapping[str, str]) -> Settings:
         problems.append("OCPP_TLS_ENABLED cannot be true: this release has no TLS yet; terminate it in front of us")
     values.setdefault("node_id", _default_node_id())
     settings = Settings(**values)
-    problems += _contradictions(settings)
+    return settings, problems + _contradictions(settings)
+
+
+def parse(environ: Mapping[str, str]) -> Settings:
+    """The settings in ``environ``. Raises ConfigError with every problem."""
+    settings, problems = read(environ)
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def without_effect(environ: Mapping[str, str]) -> list[str]:
+    """Variables in ``environ`` that look like ours and that nothing reads: of other releases, or misspelt."""
+    known = {variable(field.name) for field in attrs.fields(Settings)}
+    return sorted(
+        name for name in environ if name in LATER or (name.startswith("OCPP_") and name not in known and environ[name])
+    )
 
 
 def _contradictions(settings: Settings) -> list[str]:

@@ -15,7 +15,7 @@ from twisted.internet.base import ReactorBase
 from twisted.python import usage
 
 from ocpp_gateway.errors import ConfigError
-from ocpp_gateway.settings import EMBEDDED, Settings, parse, variable
+from ocpp_gateway.settings import EMBEDDED, Settings, read, variable
 
 if TYPE_CHECKING:
     from ocpp_gateway.kafka.config import KafkaConfig
@@ -68,12 +68,9 @@ class Options(usage.Options):
             environ = {"REDIS_URL": EMBEDDED, "KAFKA_BROKERS": EMBEDDED, "LOG_FORMAT": "text", **environ}
         known = {variable(field.name) for field in attrs.fields(Settings)}
         problems = [f"--set {name}: there is no such setting" for name in self.given if not _settable(name, known)]
-        try:
-            self.settings = settings = parse(environ)
-        except ConfigError as error:
-            problems += error.problems
-            settings = Settings(node_id="unknown")
-        problems += self._read_connections(settings, environ)
+        self.settings, wrong = read(environ)
+        problems += wrong
+        problems += self._read_connections(self.settings, environ)
         if problems:
             raise usage.UsageError("it cannot start with these settings:\n  " + "\n  ".join(problems))
         self.environ = environ
@@ -141,7 +138,7 @@ def use_monotonic_timers() -> None:
     Twisted's follow the wall clock: a step of an hour forward would fire every timer at once and drop every charge
     point. This process is ours, so its reactor class is ours to set up, before any timer is started.
     """
-    ReactorBase.seconds = staticmethod(time.monotonic)  # type: ignore[method-assign]
+    ReactorBase.seconds = staticmethod(time.monotonic)
 
 
 def makeService(options: Options) -> IService:

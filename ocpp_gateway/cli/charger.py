@@ -141,7 +141,7 @@ def show(places: Places, charge_point_id: str, as_json: bool) -> None:
     if record is None:
         raise Failure(
             f"The record of {charge_point_id} is no JSON object, so the gateway refuses it.",
-            f"Write it anew: ocpp-gateway charger add {charge_point_id} --replace",
+            f"Write it anew: charger add {charge_point_id} --replace",
         )
     connected = (records.decode(session) or {}) if session and node_alive else None
     if as_json:

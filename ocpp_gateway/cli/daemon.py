@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
@@ -24,6 +26,7 @@ _READY_SECONDS = 45.0
 _STOP_SECONDS = 20.0
 _LOOK_SECONDS = 0.1
 _LAST_LINES = 15
+_SERIOUS = re.compile(r'(?:^\S+ |"level": ?")(?:error|critical)\b')
 
 # On Linux the child ends with us however we end (PR_SET_PDEATHSIG = 1, SIGTERM = 15): nobody else would stop it, and
 # its ports would be taken at the next start. The session is its own, because a terminal's Ctrl-C goes to every process
@@ -34,10 +37,16 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 15)
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
-sys.argv = ["twistd", *sys.argv[2:]]
-from twisted.scripts.twistd import run
-run()
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
+
+
+def twistd() -> list[str]:
+    """How this Python runs twistd: its script where there is one, because that is what people look for in ``ps``."""
+    for candidate in (Path(sys.executable).with_name("twistd"), Path(sysconfig.get_path("scripts")) / "twistd"):
+        if candidate.is_file():
+            return [str(candidate)]
+    return ["-c", "from twisted.scripts.twistd import run; run()"]
 
 
 @define(eq=False)
@@ -54,7 +63,7 @@ class DevGateway:
         paths = [root, *filter(None, [self.environ.get("PYTHONPATH")])]
         arguments = ["-n", "--pidfile=", "ocpp-gateway", "--dev"]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _LAUNCHER, str(os.getpid()), *arguments],
+            [sys.executable, "-c", _LAUNCHER, str(os.getpid()), *twistd(), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -77,6 +86,12 @@ class DevGateway:
     def has_ended(self) -> bool:
         """It is not running any more."""
         return self._process is None or self._process.poll() is not None
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        code = None if self._process is None else self._process.poll()
+        return f"killed by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
 
     def wait_until_ready(self) -> DevState:
         """Wait until it can serve. Raises Failure with its own reason if it ends instead, or takes too long."""
@@ -114,23 +129,23 @@ class DevGateway:
         return Failure(told, hint)
 
     def last_words(self) -> list[str]:
-        """The last lines of its log."""
+        """The last errors in its log; without any, its last lines."""
         self._log.seek(0, os.SEEK_END)
         size = self._log.tell()
         self._log.seek(max(0, size - 16_384))
-        lines = self._log.read().decode("utf-8", "replace").splitlines()
-        return [line for line in lines if line.strip()][-_LAST_LINES:]
+        lines = [line for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return [line for line in lines if _SERIOUS.search(line)][-_LAST_LINES:] or lines[-_LAST_LINES:]
 
     def stop(self) -> None:
-        """End it: it drains first. Killed if that takes too long."""
+        """End it: it drains first. It is killed if that takes too long, or at another Ctrl-C."""
         process = self._process
         if process is None:
             return
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
         try:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
             process.kill()
             process.wait()
 

@@ -85,16 +85,16 @@ def _show(
         fleet = Fleet(
             targets=targets,
             plan=Plan(meter_interval=interval, readings=6, pause=interval),
-            on_trouble=Troubles(lambda text, advice: console.print(text, style="yellow", soft_wrap=True)),
+            on_trouble=Troubles(lambda text, advice: console.print(text, style="yellow")),
         )
         asyncio.run(until_stopped(lambda stop: _run(fleet, tail, console, gateway, stop), duration))
     finally:
         tail.close()
     console.print(summary(fleet.tally))
     if fleet.refused:
-        raise Failure(str(fleet.refused[0]), fleet.refused[0].advice)
+        raise Failure(str(fleet.refused[0]), places.advice(fleet.refused[0].advice))
     if gateway.has_ended:
-        raise gateway.failure("The gateway has ended by itself.")
+        raise gateway.failure(f"The gateway has ended by itself, {gateway.ending}.")
 
 
 async def _run(fleet: Fleet, tail: object, console: Console, gateway: DevGateway, stop: asyncio.Event) -> None:

@@ -26,6 +26,10 @@ class Places:
     kafka_brokers: str | None = None
     environ: Mapping[str, str] = field(factory=dict, repr=False)
 
+    def advice(self, text: str) -> str:
+        """``text`` with the commands in it as they have to be typed here."""
+        return text.replace("ocpp-gateway charger", "ocpp-gateway --dev charger") if self.dev else text
+
     def redis(self) -> str:
         """The URL of Redis. Raises Failure."""
         if self.dev:

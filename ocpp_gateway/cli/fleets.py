@@ -56,7 +56,7 @@ def counters(tally: Tally, seconds: float) -> Table:
         "sessions",
         "energy",
         "CALLs",
-        "answer p50 / p99",
+        "p50/p99 ms",
         "errors",
         "reconnects",
     ):
@@ -69,9 +69,9 @@ def counters(tally: Tally, seconds: float) -> Table:
         f"{tally.finished_transactions}/{tally.transactions}",
         f"{tally.energy_wh / 1000:.2f} kWh",
         str(tally.answered),
-        "-" if median is None or slow is None else f"{median * 1000:.0f} / {slow * 1000:.0f} ms",
+        "-" if median is None or slow is None else f"{median * 1000:.0f}/{slow * 1000:.0f}",
         Text(str(bad), "red" if bad else ""),
-        str(max(0, tally.connections - 1) if tally.online <= 1 else tally.disconnects),
+        str(tally.reconnects),
     )
     return table
 
@@ -101,7 +101,8 @@ async def until_stopped(work: Callable[[asyncio.Event], Coroutine[Any, Any, None
             working.cancel()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
         loop.add_signal_handler(number, stopped)
     timer = None if seconds is None else loop.call_later(seconds, stop.set)
     try:
@@ -112,8 +113,9 @@ async def until_stopped(work: Callable[[asyncio.Event], Coroutine[Any, Any, None
     finally:
         if timer is not None:
             timer.cancel()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number, handler in handlers.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 async def show_while(running: Fleet, stop: asyncio.Event, console: Console) -> None:

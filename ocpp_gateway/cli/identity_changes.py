@@ -42,7 +42,7 @@ async def put(
         if raw is not None and not replace:
             raise Failure(
                 f"{charge_point_id} is there already.",
-                f"To give it a new password: ocpp-gateway charger add {charge_point_id} --replace",
+                f"To give it a new password: charger add {charge_point_id} --replace",
             )
         before = records.decode(raw) or {} if raw is not None else {}
         record = records.written(charge_point_id, before, wishes, secret, hashing, time.time())
@@ -116,7 +116,7 @@ def unknown(charge_point_id: str) -> Failure:
     """There is no such record."""
     return Failure(
         f"There is no record of {charge_point_id}.",
-        f"Add it: ocpp-gateway charger add {charge_point_id}   See who is there: ocpp-gateway charger list",
+        "'charger list' shows who is there, 'charger add' lets somebody in.",
     )
 
 

@@ -14,23 +14,31 @@ _Result = TypeVar("_Result")
 def run_in_reactor(work: Callable[[Any], Coroutine[Any, Any, _Result]]) -> _Result:
     """Run ``work(reactor)`` and return or raise what it does. Once per process: Twisted's reactor runs only once.
 
-    Ctrl-C ends the command as click ends commands.
+    Ctrl-C and SIGTERM stop the reactor and end in click's Abort; their handlers are as before afterwards.
     """
+    import signal
+
     from twisted.internet import task
     from twisted.internet.defer import Deferred
 
     results: list[_Result] = []
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     async def noted(reactor: Any) -> None:
         # Nothing fails inside of the reactor: it would log a traceback, with whatever its frames hold.
         try:
             results.append(await work(reactor))
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             failures.append(error)
 
-    with suppress(SystemExit):  # how react always ends
-        task.react(lambda reactor: Deferred.fromCoroutine(noted(reactor)))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the only one that Twisted replaces with its own
+    try:
+        with suppress(SystemExit):  # how react always ends
+            task.react(lambda reactor: Deferred.fromCoroutine(noted(reactor)))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if failures:
         raise failures[0]
     if not results:

@@ -116,7 +116,13 @@ def simulate(
     def tell(text: str, advice: str) -> None:
         console.print(text, style="yellow")
         if advice:
-            console.print(f"  {advice}")
+            console.print(f"  {places.advice(advice)}")
+
+    if secret is None:
+        tell(
+            f"No password was given (--password, --password-file, {_PASSWORD_VARIABLE}, --provision): trying without.",
+            "",
+        )
 
     fleet = Fleet(
         targets=targets,
@@ -132,9 +138,7 @@ def simulate(
     asyncio.run(until_stopped(lambda stop: show_while(fleet, stop, console), duration))
     click.echo(summary(fleet.tally), err=True)
     if fleet.refused:
-        raise Failure(
-            f"{len(fleet.refused)} of {len(ids)} charge points were refused by the gateway.", fleet.refused[0].advice
-        )
+        raise Failure(f"{len(fleet.refused)} of {len(ids)} charge points were refused by the gateway.")
     if fleet.tally.lost_messages or (sessions is not None and not fleet.tally.finished_transactions):
         raise SystemExit(1)
 

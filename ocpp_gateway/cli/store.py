@@ -42,7 +42,7 @@ async def with_redis(
         hint = (
             "Is the gateway that was started with --dev still running?"
             if places.dev
-            else "Does it run there, with this user and password? Set REDIS_URL; if a gateway with --dev runs here: --dev"
+            else "Does it run there, with this user and password? Set REDIS_URL; if it is a gateway's own, give --dev."
         )
         raise Failure(f"Redis at {url} cannot be used: {error}.", hint) from None
     finally:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from hmac import compare_digest
+from typing import Any
 
 import orjson
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -42,6 +43,7 @@ def _answer(request: Request, status: int, body: bytes, content_type: bytes = b"
     request.setResponseCode(status)
     request.setHeader(b"content-type", content_type)
     request.setHeader(b"cache-control", b"no-store")
+    request.responseHeaders.removeHeader(b"server")
     return body
 
 
@@ -140,7 +142,7 @@ class _QuietSite(Site):
     noisy = False
     displayTracebacks = False
 
-    def log(self, request: Request) -> None:
+    def log(self, request: Any) -> None:
         """Twisted's: one request was answered."""
 
 

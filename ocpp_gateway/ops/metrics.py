@@ -68,7 +68,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
 
     # What is counted, by whom: routing.uplink, session, websocket.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+
 from attrs import define
 from twisted.logger import Logger
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from attrs import define, field
 
@@ -70,7 +70,7 @@ class EmbeddedRedis:
     """The loopback port; 0 before the first start: any that is free."""
 
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    _directory: str = field(default="", init=False)
+    _output: IO[bytes] | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
@@ -90,7 +90,7 @@ class EmbeddedRedis:
     def start(self) -> None:
         """Start the server and wait until it answers. Raises StartFailed."""
         self.stop()
-        self._directory = tempfile.mkdtemp(prefix="ocpp-gateway-redis-")
+        self._output = tempfile.TemporaryFile()  # without a name: nothing is left, however we end
         try:
             for _ in range(1 if self.port else _PORT_ATTEMPTS):
                 port = self.port or _free_port()
@@ -115,9 +115,9 @@ class EmbeddedRedis:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = ""
+        if self._output is not None:
+            self._output.close()
+            self._output = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -131,10 +131,9 @@ class EmbeddedRedis:
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
         # A session of its own: Ctrl-C in our terminal is for us, who still need it while we drain.
-        with self._log_file().open("ab") as output:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
-            )
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=self._output, stderr=self._output, start_new_session=True
+        )
         assert self._process.stdin is not None
         # A child that is gone already has closed the pipe; why, is for _becomes_ready to see.
         with suppress(BrokenPipeError), self._process.stdin as configuration:
@@ -148,9 +147,10 @@ class EmbeddedRedis:
                 f"requirepass {self.password}",
                 'save ""',
                 "appendonly no",
-                f"dir {self._directory}",
-                f"logfile {self._log_file()}",
-                "loglevel notice",
+                # Never written, but read at start: a name that nothing else has.
+                f"dir {tempfile.gettempdir()}",
+                f"dbfilename {secrets.token_hex(16)}.rdb",
+                "loglevel warning",
                 *self.extra_configuration,
                 "",
             ]
@@ -183,14 +183,11 @@ class EmbeddedRedis:
         except OSError:
             return False
 
-    def _log_file(self) -> Path:
-        return Path(self._directory) / "redis.log"
-
     def _last_words(self) -> str:
-        try:
-            lines = self._log_file().read_text(errors="replace").split("\n")
-        except OSError:
-            lines = []
+        if self._output is None:
+            return "it said nothing"
+        self._output.seek(0)
+        lines = self._output.read(65_536).decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip() and self.password not in line]
         return "; ".join(said[-3:]) if said else "it said nothing"
 

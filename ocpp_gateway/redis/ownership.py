@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from attrs import define, field, frozen
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _EPOCH_SECONDS = 30 * 86_400
 _BATCH = 100
+
+_Result = TypeVar("_Result")
 
 
 @frozen
@@ -98,6 +100,7 @@ class Ownership:
     _owed: dict[_Owed, None] = field(factory=dict, init=False)
     _running: set[Deferred[Any]] = field(factory=set, init=False)
     _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
+    _landing: list[Deferred[None]] = field(factory=list, init=False)
     _claim_script: Script = field(factory=lambda: Script.load("claim_session"), init=False)
     _release_script: Script = field(factory=lambda: Script.load("release_session"), init=False)
     _refresh_script: Script = field(factory=lambda: Script.load("refresh_sessions"), init=False)
@@ -118,10 +121,14 @@ class Ownership:
         """Give back the session of ``epoch``, if it is still there. Never raises."""
         if self._held.get(charge_point_id) == epoch:
             del self._held[charge_point_id]
+        if (charge_point_id, epoch) in self._in_flight:
+            # A refresh on its way could write the record again after the deletion, over another connection.
+            landed: Deferred[None] = Deferred()
+            self._landing.append(landed)
+            await landed
         release = _Owed(charge_point_id, epoch)
         result = await self._release(release)
-        if result is Release.OWED or (charge_point_id, epoch) in self._in_flight:
-            # A refresh on its way may write the record again after this deletion: delete it once more after that.
+        if result is Release.OWED:
             self._owe(release)
         return result
 
@@ -134,7 +141,7 @@ class Ownership:
 
     async def finish(self) -> None:
         """Wait for all that ``release_later`` began, then settle: before the end. Raises StoreUnavailable."""
-        await DeferredList(tuple(self._running))
+        await shielded(DeferredList(tuple(self._running)))
         await self.settle()
 
     async def refresh(self, sessions: Iterable[SessionRecord]) -> list[Superseded]:
@@ -157,7 +164,7 @@ class Ownership:
         """Try the owed releases again. Raises StoreUnavailable as soon as some fail again."""
         owed = iter(tuple(self._owed))
         while batch := tuple(islice(owed, _BATCH)):
-            await DeferredList([Deferred.fromCoroutine(self._try_again(release)) for release in batch])
+            await shielded(DeferredList([Deferred.fromCoroutine(self._try_again(release)) for release in batch]))
             if any(release in self._owed for release in batch):
                 raise StoreUnavailable(f"{len(self._owed)} sessions are still to be released")
 
@@ -209,6 +216,13 @@ class Ownership:
             return Release.OWED
         return Release.DELETED if deleted else Release.NOT_OURS
 
+    def _landed(self, result: _Result) -> _Result:
+        self._in_flight = frozenset()
+        waiting, self._landing = self._landing, []
+        for landed in waiting:
+            landed.callback(None)
+        return result
+
     async def _try_again(self, release: _Owed) -> None:
         if await self._release(release) is not Release.OWED:
             self._owed.pop(release, None)
@@ -220,10 +234,8 @@ class Ownership:
             keys += (_record_key(record.charge_point_id), _epoch_key(record.charge_point_id))
             arguments += (record.encode(), record.epoch, record.connected_at_ms)
         self._in_flight = frozenset((record.charge_point_id, record.epoch) for record in records)
-        try:
-            found = await self.client.run(self._refresh_script, keys, arguments)
-        finally:
-            self._in_flight = frozenset()
+        flight = Deferred.fromCoroutine(self.client.run(self._refresh_script, keys, arguments))
+        found: list[Any] = await shielded(flight.addBoth(self._landed))
         places = [records[place - 1] for place in found[::2]]
         return [
             Superseded(record.charge_point_id, record.epoch, SessionRecord.parse(raw))

@@ -98,7 +98,9 @@ class Station:
 class UnreadableCall:
     """A transaction-related CALL of which only message id and action could be read."""
 
-    message_id: MessageId
+    message_id: MessageId | None
+    """None: not even that could be read, and the version has no way to answer all the same (1.6)."""
+
     action: str
     text: str
     """The whole frame as received."""
@@ -264,7 +266,7 @@ class Uplink:
         self.counters.observe_publish(self.clock.monotonic() - exchange.started)
         call = exchange.call
         self.counters.count_call(exchange.station.version, call.action, exchange.outcome)
-        if isinstance(call, Send):
+        if isinstance(call, Send) or call.message_id is None:
             exchange.finish(None)
         else:
             exchange.finish(encode_call_result(call.message_id, exchange.answer.body(self.clock.now())))
@@ -284,7 +286,7 @@ class Uplink:
             return
         call, version = exchange.call, exchange.station.version
         self.counters.count_call(version, call.action, "refused")
-        if isinstance(call, Send):
+        if isinstance(call, Send) or call.message_id is None:
             exchange.finish(None)  # SEND is never answered (OCPP 2.1 part 4, 4.2.4)
         else:
             exchange.finish(encode_call_error(version, call.message_id, code, description))

@@ -19,6 +19,8 @@ from ocpp_gateway.ocppj.dialogue import Dialogue
 from ocpp_gateway.ocppj.frames import (
     UNREADABLE_MESSAGE_ID,
     Call,
+    CallError,
+    CallResult,
     CallResultError,
     Frame,
     FrameError,
@@ -134,7 +136,7 @@ class Session:
     """Wall clock, seconds."""
 
     _ended: bool = False
-    _current: tuple[MessageId, int] | None = None
+    _current: tuple[MessageId | None, int] | None = None
     _waiting: deque[tuple[Call | Send | UnreadableCall, int]] | None = None
     _answers: OrderedDict[MessageId, _Answered] | None = None
     _bad_frames: int = 0
@@ -220,8 +222,9 @@ class Session:
     def _finished(self, frame: bytes | None) -> None:
         current = self._current
         assert current is not None  # ours: the uplink finishes each CALL once
-        if frame is not None:
-            self._remember(current[0], current[1], frame)
+        message_id, content = current
+        if frame is not None and message_id is not None:
+            self._remember(message_id, content, frame)
             self._send(frame)
         self._current = None
         if self._close_next is not None:
@@ -252,8 +255,8 @@ class Session:
 
     # Answers given before.
 
-    def _known_answer(self, message_id: MessageId, content: int) -> bytes | None:
-        answered = self._answers.get(message_id) if self._answers else None
+    def _known_answer(self, message_id: MessageId | None, content: int) -> bytes | None:
+        answered = self._answers.get(message_id) if self._answers and message_id is not None else None
         if answered is None or answered.content != content:
             return None
         return answered.frame if self.clock.monotonic() - answered.at <= self.limits.answer_ttl else None
@@ -281,17 +284,18 @@ class Session:
                 message_id=frame.message_id,
                 code=frame.code[:64],
             )
-        elif not self.dialogue.answer_received(frame):
+        elif isinstance(frame, CallResult | CallError) and not self.dialogue.answer_received(frame):
             self.counters.count_bad_frame(self.version, "unexpected_answer")
 
     def _salvage(self, error: FrameError, data: bytes) -> UnreadableCall | None:
         """A broken CALL that carries billing data is kept: as text, but it is kept."""
-        if error.message_type != 2 or error.message_id is None or error.action is None:
-            return None
-        if not self.uplink.keeps(self.version, error.action):
+        if error.message_type != 2 or error.action is None or not self.uplink.keeps(self.version, error.action):
             return None
         self.counters.count_bad_frame(self.version, error.reason)
-        return UnreadableCall(error.message_id, error.action, data.decode("utf-8", "replace"), error.reason)
+        message_id = error.message_id
+        if message_id is None and self.version.is_2x:
+            message_id = UNREADABLE_MESSAGE_ID
+        return UnreadableCall(message_id, error.action, data.decode("utf-8", "replace"), error.reason)
 
     def _bad_frame(self, error: FrameError) -> None:
         self.counters.count_bad_frame(self.version, error.reason)

@@ -58,6 +58,7 @@ class ChargePoint:
     _online: asyncio.Event = field(factory=asyncio.Event, init=False)
     _stopped: asyncio.Event = field(factory=asyncio.Event, init=False)
     _resetting: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _was_connected: bool = field(default=False, init=False)
     _boot_reason: BootReason = field(default=BootReason.POWER_UP, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -168,6 +169,8 @@ class ChargePoint:
             self.on_trouble(Trouble(self.target.cp_id, str(unreachable), unreachable.advice))
             return self._backoff.following()
         self.tally.connections += 1
+        self.tally.reconnects += self._was_connected
+        self._was_connected = True
         self.tally.online += 1
         self._online.set()
         try:

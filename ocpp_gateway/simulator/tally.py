@@ -21,6 +21,7 @@ class Tally:
     timeouts: int = 0
     lost_messages: int = 0
     connections: int = 0
+    reconnects: int = 0
     disconnects: int = 0
     transactions: int = 0
     finished_transactions: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory
+
 from ocpp_gateway.session.opening import Admitted, Opening
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.registry import Sessions
@@ -20,10 +21,10 @@ class HandshakeCounters(Protocol):
         ...
 
 
-class OcppFactory(WebSocketServerFactory):  # type: ignore[misc]
+class OcppFactory(WebSocketServerFactory):
     """Builds an OcppProtocol for each connection."""
 
-    protocol = OcppProtocol
+    protocol: Any = OcppProtocol
     noisy = False
 
     def __init__(

@@ -21,7 +21,10 @@ async def listen(reactor: Any, host: str, port: int, factory: IProtocolFactory, 
     """
     endpoint_class = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
     try:
-        return await endpoint_class(reactor, port, backlog=_BACKLOG, interface=host).listen(factory)
+        listening: IListeningPort = await endpoint_class(reactor, port, backlog=_BACKLOG, interface=host).listen(
+            factory
+        )
+        return listening
     except CannotListenError as error:
         raise StartFailed(
             "port_unavailable",

@@ -38,10 +38,16 @@ _MAX_PIECES = 4096
 
 
 @implementer(IPushProducer)
-class OcppProtocol(WebSocketServerProtocol):  # type: ignore[misc]
+class OcppProtocol(WebSocketServerProtocol):
     """A charge point's connection, from TCP accept to its end."""
 
     factory: OcppFactory
+    # TCP or TLS transports: all are producers and consumers, which ITransport does not say.
+    transport: Any
+    # Written by the handshake, and dropped behind it.
+    http_headers: Any
+    http_request_data: Any
+    http_response_data: Any
     _opening: Deferred[Any] | None = None
     _request: Request | None = None
     _refusal: HandshakeRefused | None = None
@@ -81,8 +87,8 @@ class OcppProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.data = upgrade_block(head, self._request.offer.tokens)
         super().processHandshake()
 
-    def onConnect(self, request: ConnectionRequest) -> Deferred[str | None]:
-        """Autobahn's: the request is a WebSocket handshake. Fires with the subprotocol; the 101 follows."""
+    def onConnect(self, request: ConnectionRequest) -> Any:
+        """Autobahn's: the request is a WebSocket handshake. A Deferred of the subprotocol; the 101 follows."""
         ours = self._request
         assert ours is not None  # processHandshake has read it
         self._opening = Deferred.fromCoroutine(self.factory.opening.admit(ours, self.address))
@@ -94,13 +100,13 @@ class OcppProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         return admitted.subprotocol
 
     def _deny(self, failure: Failure) -> None:
-        if failure.check(HandshakeRefused):
-            self._refusal = failure.value
-        else:
-            if not failure.check(CancelledError):
+        error = failure.value
+        if not isinstance(error, HandshakeRefused):
+            if not isinstance(error, CancelledError):
                 _log.failure("A handshake could not be checked", failure=failure, event="handshake.failed")
-            self._refusal = refused("internal_error")
-        raise ConnectionDeny(self._refusal.status, self._refusal.reason)
+            error = refused("internal_error")
+        self._refusal = error
+        raise ConnectionDeny(error.status, error.reason)
 
     def succeedHandshake(self, res: Any) -> None:
         """Autobahn's: send the 101, unless the peer left or ran out of time meanwhile."""
@@ -159,7 +165,7 @@ class OcppProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.transport.registerProducer(self, True)
         self._session = self.factory.sessions.open(*admitted.session, self)
 
-    def onMessageFrame(self, payload: list[bytes]) -> None:
+    def onMessageFrame(self, payload: Any) -> None:
         """Autobahn's: one fragment is complete, in pieces as it came."""
         if not self.failedByMe:
             self.message_data.extend(payload)

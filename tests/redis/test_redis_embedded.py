@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,18 @@ from ocpp_gateway.redis.embedded import EmbeddedRedis, redis_server_binary
 from ocpp_gateway.redis.url import RedisUrl
 
 
-def test_it_runs_until_stopped_and_leaves_nothing() -> None:
+def test_it_runs_until_stopped_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     server = EmbeddedRedis()
     assert not server.is_running
     server.start()
     pid, port = server.pid, server.port
-    folder = Path(os.readlink(f"/proc/{pid}/cwd"))
     assert server.is_running
-    assert folder.is_dir()
     assert RedisUrl.parse(server.url).password == server.password
     server.stop()
     assert not server.is_running
     assert wait_for_exit(pid, 5)
-    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
     server.start()
     assert server.port == port
     server.stop()
