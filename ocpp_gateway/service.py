@@ -14,31 +14,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import attrs
 from attrs import define, field
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.websocket import USES_NVX
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
-from ocpp_gateway.adapters.answers import Topic
 from ocpp_gateway.adapters.tokens import IdTokenPolicy
 from ocpp_gateway.clock import Clock, SystemClock
-from ocpp_gateway.errors import BusUnavailable, GatewayError, StartFailed, StoreUnavailable
+from ocpp_gateway.dependencies import Dependencies
+from ocpp_gateway.errors import BusUnavailable, GatewayError, StoreUnavailable
 from ocpp_gateway.kafka.config import KafkaConfig
-from ocpp_gateway.kafka.embedded import EmbeddedKafka
-from ocpp_gateway.kafka.producer import EventProducer
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ops import logs
 from ocpp_gateway.ops.dev_state import DevState, default_path
 from ocpp_gateway.ops.http import site
 from ocpp_gateway.ops.metrics import Metrics
 from ocpp_gateway.ops.signals import stop_on_signals
-from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.url import RedisUrl
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.settings import Settings, without_effect
@@ -46,11 +41,10 @@ from ocpp_gateway.websocket.listener import listen
 from ocpp_gateway.wiring import Node, wire
 
 if TYPE_CHECKING:
-    from ocpp_gateway.redis.client import RedisClient
+    pass
 
 log = Logger()
 
-_KAFKA_ATTEMPT_SECONDS = 5.0
 _READY_CHECK_SECONDS = 2.0
 
 
@@ -89,18 +83,16 @@ class Gateway(Service):
     exit_status: ExitStatus = field(factory=ExitStatus)
     name = "ocpp-gateway"
     _clock: Clock = field(init=False)
+    _dependencies: Dependencies = field(init=False)
     _starting: Deferred[None] | None = None
     _node: Node | None = None
-    _redis: RedisClient | None = None
-    _producer: EventProducer | None = None
-    _embedded_redis: EmbeddedRedis | None = None
-    _embedded_kafka: EmbeddedKafka | None = None
     _ports: list[IListeningPort] = field(factory=list)
     _dev_state: Path | None = None
     _stopping: bool = False
 
     def __attrs_post_init__(self) -> None:
         self._clock = SystemClock(self.reactor)
+        self._dependencies = Dependencies(self.settings, self.kafka, self._clock, self.reactor)
 
     # Twisted's IService.
 
@@ -152,20 +144,8 @@ class Gateway(Service):
         settings = self.settings
         self._say_what_to_know()
         schemas = Schemas.load()
-        redis_url = await self._redis_url()
-        kafka = await self._kafka_config()
+        redis, producer = await self._dependencies.open()
         metrics = Metrics()
-        self._redis = redis = self._connect(redis_url)
-        self._producer = producer = EventProducer(
-            kafka,
-            reactor=self.reactor,
-            clock=self._clock,
-            topics=[topic.value for topic in Topic],
-            max_pending_messages=settings.kafka_max_pending,
-        )
-        producer.start()
-        await self._wait_for_redis(redis, redis_url)
-        await self._wait_for_kafka(producer, kafka.brokers)
         self._node = node = wire(
             settings,
             redis=redis,
@@ -181,6 +161,7 @@ class Gateway(Service):
         await node.lease.renew()  # before anybody connects: a session counts only while its node's lease is there
         node.lease.start()
         node.refresher.start()
+        node.settling.start()
         node.hashing.start()
         ocpp_port = await self._listen(
             settings.websocket_ocpp_host, settings.websocket_ocpp_port, node.factory, "WEBSOCKET_OCPP_PORT"
@@ -193,14 +174,14 @@ class Gateway(Service):
             ocpp=WebSocketResource(node.factory),
         )
         http_port = await self._listen(settings.http_host, settings.port, http, "PORT")
-        self._leave_dev_state(redis_url, kafka.brokers, http_port, ocpp_port)
+        self._leave_dev_state(http_port, ocpp_port)
         log.info(
             "Charge points may connect to port {ocpp_port}",
             event="gateway.started",
             ocpp_port=ocpp_port,
             http_port=http_port,
-            redis=str(redis_url),
-            kafka=kafka.brokers,
+            redis=str(RedisUrl.parse(self._dependencies.redis_url)),
+            kafka=self._dependencies.brokers,
         )
 
     def _say_what_to_know(self) -> None:
@@ -222,77 +203,20 @@ class Gateway(Service):
                 variables=", ".join(unused),
             )
 
-    async def _redis_url(self) -> RedisUrl:
-        url = RedisUrl.parse(self.settings.redis_url)
-        if not url.is_embedded:
-            return url
-        self._embedded_redis = server = EmbeddedRedis()
-        await self._in_thread(server.start)
-        log.warn("Redis is embedded: for development, nothing is kept", event="gateway.embedded_redis")
-        return RedisUrl.parse(server.url)
-
-    async def _kafka_config(self) -> KafkaConfig:
-        if not self.kafka.is_embedded:
-            return self.kafka
-        self._embedded_kafka = cluster = await self._in_thread(EmbeddedKafka.start)
-        log.warn("Kafka is embedded: for development, nothing is kept", event="gateway.embedded_kafka")
-        return attrs.evolve(self.kafka, brokers=cluster.brokers)
-
-    def _connect(self, url: RedisUrl) -> RedisClient:
-        # txredisapi installs the reactor when it is imported; by now there is one.
-        from ocpp_gateway.redis.client import RedisClient
-
-        settings = self.settings
-        try:
-            return RedisClient.connect(
-                url,
-                reactor=self.reactor,
-                prefix=settings.redis_prefix,
-                timeout=settings.redis_timeout,
-                pool_size=settings.redis_pool_size,
-            )
-        except (ValueError, OSError) as error:
-            raise StartFailed("redis_tls_files", f"REDIS_URL: {error}") from error
-
-    async def _wait_for_redis(self, redis: RedisClient, url: RedisUrl) -> None:
-        timeout = self.settings.start_timeout
-        try:
-            await redis.when_connected(timeout)
-            await redis.ping()
-        except StoreUnavailable as error:
-            raise StartFailed(
-                error.reason, f"Redis at {url} did not answer in {timeout:g} s: see that it runs, or set REDIS_URL"
-            ) from error
-
-    async def _wait_for_kafka(self, producer: EventProducer, brokers: str) -> None:
-        deadline = self._clock.monotonic() + self.settings.start_timeout
-        while True:
-            left = deadline - self._clock.monotonic()
-            try:
-                await producer.check(max(0.5, min(_KAFKA_ATTEMPT_SECONDS, left)))
-                return
-            except BusUnavailable as error:
-                if error.reason != "kafka_unavailable" or left <= 0:
-                    raise StartFailed(
-                        error.reason,
-                        f"Kafka at {brokers} cannot be used ({error}): see that it runs and has the topics, "
-                        "or set KAFKA_BROKERS",
-                    ) from error
-            log.info("Still waiting for Kafka at {brokers}", event="gateway.waiting", brokers=brokers)
-
     async def _listen(self, host: str, port: int, factory: Any, setting: str) -> int:
         listening = await listen(self.reactor, host, port, factory, setting)
         self._ports.append(listening)
         address: Any = listening.getHost()
         return int(address.port)
 
-    def _leave_dev_state(self, redis_url: RedisUrl, brokers: str, http_port: int, ocpp_port: int) -> None:
-        if self._embedded_redis is None and self._embedded_kafka is None:
+    def _leave_dev_state(self, http_port: int, ocpp_port: int) -> None:
+        dependencies = self._dependencies
+        if not dependencies.is_embedded:
             return
         path = Path(self.settings.ocpp_dev_state_file) if self.settings.ocpp_dev_state_file else default_path()
         state = DevState(
-            redis_url=self._embedded_redis.url if self._embedded_redis else self.settings.redis_url,
-            kafka_brokers=brokers,
+            redis_url=dependencies.redis_url,
+            kafka_brokers=dependencies.brokers,
             http_port=http_port,
             ocpp_port=ocpp_port,
             pid=os.getpid(),
@@ -307,7 +231,7 @@ class Gateway(Service):
     # Readiness.
 
     async def _problems(self) -> list[str]:
-        node, redis, producer = self._node, self._redis, self._producer
+        node, redis, producer = self._node, self._dependencies.redis, self._dependencies.producer
         if node is None or redis is None or producer is None:
             return ["starting"]
         problems = list(node.admission.closed_for)
@@ -362,41 +286,25 @@ class Gateway(Service):
             node.sessions.abort_all(CloseReason.SERVICE_RESTART)
 
     async def _stop_kafka(self) -> None:
-        producer = self._producer
-        if producer is None:
-            return
-        undelivered = await producer.close(self.settings.drain_seconds)
-        if undelivered:
-            log.error(
-                "{count} events did not reach Kafka; none of them was answered",
-                event="gateway.undelivered",
-                reason="kafka_unavailable",
-                count=undelivered,
-            )
+        await self._dependencies.close_kafka()
         if self._node is not None:
             self._node.presence.stop()
             self._node.holds.stop()
 
     async def _stop_redis(self) -> None:
-        node, redis = self._node, self._redis
+        node = self._node
         if node is not None:
             node.refresher.stop()
+            node.settling.stop()
             try:
                 await node.ownership.finish()
             except StoreUnavailable:
                 log.warn("Sessions could not be given back to Redis; they expire", event="gateway.sessions_left")
             await node.lease.stop()
             node.hashing.stop()
-        if redis is not None:
-            await redis.close()
+        await self._dependencies.close_redis()
 
     async def _stop_embedded(self) -> None:
         if self._dev_state is not None:
             self._dev_state.unlink(missing_ok=True)
-        if self._embedded_kafka is not None:
-            self._embedded_kafka.stop()
-        if self._embedded_redis is not None:
-            await self._in_thread(self._embedded_redis.stop)
-
-    async def _in_thread(self, function: Any) -> Any:
-        return await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function)
+        await self._dependencies.close_embedded()

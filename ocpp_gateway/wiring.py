@@ -27,6 +27,7 @@ from ocpp_gateway.redis.claims import Claims
 from ocpp_gateway.redis.identities import Identities
 from ocpp_gateway.redis.nodes import NodeLease
 from ocpp_gateway.redis.ownership import Ownership, Superseded
+from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.refreshing import Refresher
 from ocpp_gateway.redis.tokens import RedisIdTokens
 from ocpp_gateway.redis.transactions import RedisTransactionIds
@@ -67,6 +68,7 @@ class Node:
     ownership: Ownership
     lease: NodeLease
     refresher: Refresher
+    settling: Periodic
     transactions: RedisTransactionIds
     opening: Opening
     factory: OcppFactory
@@ -136,7 +138,7 @@ def wire(
     refresher = Refresher(
         ownership=ownership,
         clock=clock,
-        interval=settings.session_ttl_seconds / 4,
+        interval=settings.session_ttl_seconds / 3,
         sessions=lambda: claims.records(iter(sessions)),
         superseded=superseded,
     )
@@ -148,6 +150,18 @@ def wire(
         heartbeat=settings.node_heartbeat_seconds,
         vanished=refresher.run_now,
     )
+    settling = Periodic(
+        name="Registration of transactions that Redis missed",
+        clock=clock,
+        interval=settings.node_heartbeat_seconds,
+        action=transactions.settle,
+    )
+
+    def redis_changed(connected: bool) -> None:
+        if connected:  # it may be another one, or an empty one
+            lease.renew_now()
+
+    redis.observe(redis_changed)
 
     # The door.
     hashing = ThreadedHashing(reactor, threads=_HASHING_THREADS, max_waiting=_MAX_WAITING_HASHES)
@@ -183,6 +197,7 @@ def wire(
         ownership=ownership,
         lease=lease,
         refresher=refresher,
+        settling=settling,
         transactions=transactions,
         opening=opening,
         factory=factory,

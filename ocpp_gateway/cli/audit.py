@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ocpp_gateway.cli.records import Record
 
 TOPIC = "cpms.audit.events"
-_SECONDS = 5.0
+_SECONDS = 3.0
 
 
 @frozen(kw_only=True)

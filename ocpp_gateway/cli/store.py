@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS = 3.0
 
 
 async def with_redis(

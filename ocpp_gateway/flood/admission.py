@@ -53,10 +53,8 @@ class Admission:
             return
         del self._closed_for[reason]
         if not self._closed_for:
-            now = self.clock.monotonic()
-            self._settles_at = now + self.settle_seconds
+            self._settles_at = self.clock.monotonic() + self.settle_seconds
             self._tokens = float(self.burst)
-            self._filled_at = now
 
     def admit(self) -> None:
         """Return if a new connection may go on; else raise HandshakeRefused (503) with Retry-After."""

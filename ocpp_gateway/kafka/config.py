@@ -45,6 +45,10 @@ _ELSEWHERE: Final = {
     "metadata.broker.list": "set KAFKA_BROKERS instead",
     "group.id": "set KAFKA_GROUP_ID instead",
     "transactional.id": "the gateway does not use transactions",
+    "delivery.report.only.error": "the gateway waits for every report",
+    "log.queue": "the gateway takes librdkafka's log",
+    "default.topic.config": "set the topic's properties themselves",
+    "logger": "no such property",
     "test.mock.num.brokers": f"it keeps nothing; for development set KAFKA_BROKERS={EMBEDDED}",
 }
 
@@ -159,8 +163,8 @@ class KafkaConfig:
         found = []
         for entry in self.properties:
             alone = _complaint({entry.name: entry.value})
-            # A property may need others to be valid; only what it alone is wrong about is told here.
-            if alone is not None and f'"{entry.name}"' in alone:
+            # "Failed to create ..." is about properties that do not fit together, and alone it lacks the others.
+            if alone is not None and not alone.startswith("Failed to create"):
                 found.append(f"{entry.origin}: {self.without_secrets(alone)}")
         return tuple(found) or (self._blame(complaint),)
 
@@ -193,7 +197,7 @@ def _refusal(entry: Property) -> str | None:
         canonical, spellings = GUARANTEES[entry.name]
         if entry.value.lower() not in spellings:
             return f"the gateway's guarantees need {canonical}={spellings[0]}"
-    if "_" in entry.name:  # confluent_kafka's Python callbacks: error_cb, logger and the like
+    if "_" in entry.name and entry.name != "log_level":  # confluent_kafka's Python callbacks: error_cb, logger and the like
         return "no such property"
     return None
 

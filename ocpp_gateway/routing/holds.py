@@ -10,8 +10,11 @@ from typing import Protocol
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from ocpp_gateway.clock import Clock
+
+log = Logger()
 
 
 class Held(Protocol):
@@ -56,18 +59,25 @@ class Holds:
     def stop(self) -> None:
         """Forget all, without telling."""
         self._held.clear()
-        if self._timer is not None:
+        if self._timer is not None and self._timer.active():
             self._timer.cancel()
-            self._timer = None
+        self._timer = None
 
     def _check(self) -> None:
-        self._timer = None
+        # The timer that has just run out stays until then: who is told may add something, and needs no second one.
         over = self.clock.monotonic() - self.seconds
         for held in list(self._held):
             if held.started > over:
                 break
-            del self._held[held]
-            held.expired()
+            if self.release(held):  # else whoever was told before it has released it
+                self._tell(held)
+        self._timer = None
         if self._held:
             oldest = next(iter(self._held))
             self._timer = self.clock.call_later(max(0.0, oldest.started - over), self._check)
+
+    def _tell(self, held: Held) -> None:
+        try:
+            held.expired()
+        except Exception:  # the others' time is over all the same
+            log.failure("The end of a wait could not be told", event="uplink.failed", reason="internal_error")

@@ -72,6 +72,7 @@ class Presence:
         if error is None:
             self.writability.confirmed()
         else:
+            self.writability.failed()
             self._wait(announcement)
 
     def _publish(self, announcement: _Announcement) -> None:
@@ -83,6 +84,8 @@ class Presence:
             self.holds.release(announcement)
             if isinstance(error, BusQueueFull):
                 self.writability.refused()
+            else:
+                self.writability.failed()
             self._wait(announcement)
 
     def _wait(self, announcement: _Announcement) -> None:

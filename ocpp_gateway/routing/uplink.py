@@ -223,7 +223,12 @@ class Uplink:
         self, exchange: _Exchange, action: str, raw_payload: bytes, extras: Mapping[str, Any]
     ) -> None:
         while self.bus.congested and exchange in self.holds:
-            await self.bus.when_room()
+            try:
+                await self.bus.when_room()
+            except BusUnavailable as error:  # we are about to end
+                if self.holds.release(exchange):
+                    self._abandon(exchange, error.reason)
+                return
         self._publish(exchange, action, raw_payload, extras)
 
     def _publish(self, exchange: _Exchange, action: str, raw_payload: bytes, extras: Mapping[str, Any]) -> None:
@@ -250,12 +255,15 @@ class Uplink:
         except BusUnavailable as error:
             if isinstance(error, BusQueueFull):
                 self.writability.refused()
+            else:
+                self.writability.failed()
             self.holds.release(exchange)
             self._abandon(exchange, error.reason)
 
     def exchange_delivered(self, exchange: _Exchange, error: BusUnavailable | None) -> None:
         """Kafka's word on the event of ``exchange``."""
         if error is not None:
+            self.writability.failed()
             if self.holds.release(exchange):
                 self._abandon(exchange, error.reason)
             return

@@ -12,9 +12,9 @@ some charge points discard their password after one.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Protocol
+from uuid import uuid4
 
 from attrs import define, frozen
 from twisted.logger import Logger
@@ -161,7 +161,7 @@ class Opening:
             self.admission.admit()
         identity = SessionIdentity(
             charge_point_id=charge_point_id,
-            connection_id=secrets.token_hex(16),
+            connection_id=str(uuid4()),
             epoch=epoch,
             peer=address,
             security_profile=outcome.security_profile,

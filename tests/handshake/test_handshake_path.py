@@ -93,6 +93,14 @@ def test_a_pattern_may_allow_the_blank_of_ocpp_1_6() -> None:
     assert parse_target("/ocpp/1.6/RDAM%20123", ANYTHING).charge_point_id == "RDAM 123"
 
 
+def test_a_pattern_has_to_match_the_whole_identity_without_anchors_too() -> None:
+    digits = re.compile(r"CP-\d+")
+    assert parse_target("/ocpp/CP-12", digits).charge_point_id == "CP-12"
+    for identity in ("CP-12x", "xCP-12", "CP-12%20"):
+        with pytest.raises(HandshakeRefused):
+            parse_target(f"/ocpp/{identity}", digits)
+
+
 def test_a_version_alone_is_no_identity_whatever_the_pattern() -> None:
     with pytest.raises(HandshakeRefused) as caught:
         parse_target("/ocpp/1.6", ANYTHING)

@@ -41,6 +41,11 @@ def test_lists_as_charge_points_write_them(
     assert offered(values) == Offer(tokens, quirks)
 
 
+def test_the_number_of_tokens_is_bounded() -> None:
+    tokens = [f"ocpp{number}" for number in range(1000)]
+    assert offered([", ".join(tokens)]) == Offer(tuple(tokens[:MAX_TOKENS]), MANGLED)
+
+
 def test_the_client_s_order_decides_and_the_token_stays_as_written() -> None:
     offer = offered(["ocpp0.1, OCPP2.0.1, ocpp1.6"])
     assert choose(offer, ALL) == ("OCPP2.0.1", OcppVersion.V201)

@@ -20,7 +20,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, wrapServerTLS
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 from twisted.protocols.portforward import ProxyFactory, ProxyServer
@@ -35,8 +35,10 @@ def new_client(url: str, **options: Any) -> RedisClient:
 
 
 async def connected_client(url: str, **options: Any) -> RedisClient:
+    """A client whose connections are all up: none of them comes up late, in the middle of what a test does."""
     client = new_client(url, **options)
     await client.when_connected(10)
+    await until(lambda: len(client._pool.pool) == client._pool.poolsize)
     return client
 
 
@@ -161,8 +163,11 @@ async def listening(factory: Factory, tls: CertificateOptions | None = None) -> 
         await port.stopListening()
 
 
-def self_signed(folder: Path, address: str) -> tuple[Path, CertificateOptions]:
-    """A certificate for ``address``: the file to trust, and what a server needs."""
+def self_signed(folder: Path, address: str, *, demands_certificate: bool = False) -> tuple[Path, CertificateOptions]:
+    """A certificate for ``address``: the file to trust (``key.pem`` beside it), and what a server needs.
+
+    A server that ``demands_certificate`` takes only who has this same certificate.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis of a test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -184,7 +189,9 @@ def self_signed(folder: Path, address: str) -> tuple[Path, CertificateOptions]:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return file, PrivateCertificate.loadPEM(pem + private).options()
+    (folder / "key.pem").write_bytes(private)
+    authorities = [Certificate.loadPEM(pem)] if demands_certificate else []
+    return file, PrivateCertificate.loadPEM(pem + private).options(*authorities)
 
 
 def wait_for_exit(pid: int, seconds: float) -> bool:

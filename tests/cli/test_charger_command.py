@@ -1,0 +1,203 @@
+"""``ocpp-gateway charger`` against a real Redis and a real Kafka protocol."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cli.cli_runner import environment, run
+
+from ocpp_gateway.auth.hashing import HashDefaults, ScryptParameters
+from ocpp_gateway.auth.record import IdentityRecord
+from ocpp_gateway.kafka.config import KafkaConfig
+from ocpp_gateway.kafka.embedded import EmbeddedKafka
+from ocpp_gateway.kafka.tail import EventTail
+from ocpp_gateway.redis.embedded import EmbeddedRedis
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[dict[str, str]]:
+    with EmbeddedRedis() as server:
+        yield {"REDIS_URL": server.url}
+
+
+@pytest.fixture
+def place(redis: dict[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
+    """A Redis with nothing of another test in it, and cheap hashing."""
+    return {**redis, "REDIS_PREFIX": request.node.name, "OCPP_AUTH_SCRYPT_N": "16"}
+
+
+def stored(place: dict[str, str], cp_id: str) -> IdentityRecord:
+    """The record as the gateway would read it."""
+    script = (
+        "import os, sys\n"
+        "from ocpp_gateway.cli.endpoints import Places\n"
+        "from ocpp_gateway.cli.reactor import run_in_reactor\n"
+        "from ocpp_gateway.cli.store import with_redis\n"
+        "places = Places(dev=False, redis_url=os.environ['REDIS_URL'], environ=dict(os.environ))\n"
+        "async def read(client, identities): return await identities.get(sys.argv[1])\n"
+        "async def work(reactor): return await with_redis(places, reactor, read)\n"
+        "sys.stdout.buffer.write(run_in_reactor(work) or b'')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, cp_id],
+        check=False,
+        capture_output=True,
+        env=environment(**place),
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return IdentityRecord.parse(done.stdout, cp_id)
+
+
+def accepts(record: IdentityRecord, secret: bytes) -> bool:
+    found = HashDefaults(scrypt=ScryptParameters(n=16)).read(
+        record.auth.secret_hash or record.auth.token_hash, record.auth.secret_salt, record.auth.hash_algorithm
+    )
+    return found is not None and found.matches((secret,))
+
+
+def test_a_charge_point_from_the_first_day_to_the_last(place: dict[str, str]) -> None:
+    added = run("charger", "add", "CP-001", "--tenant", "acme", "--ocpp", "1.6", **place)
+    assert added.returncode == 0, added.stderr
+    password = added.stdout.split("password: ")[1].strip()
+    record = stored(place, "CP-001")
+    assert accepts(record, password.encode())
+    assert (record.tenant_id, record.status) == ("acme", "active")
+    assert "shown only now" in added.stderr
+
+    again = run("charger", "add", "CP-001", **place)
+    assert again.returncode == 1
+    assert "there already" in again.stderr and "--replace" in again.stderr
+    assert "password:" not in again.stdout
+
+    assert run("charger", "disable", "CP-001", **place).stdout == "CP-001 disabled\n"
+    assert stored(place, "CP-001").status == "disabled"
+    assert run("charger", "disable", "CP-001", **place).stdout == "CP-001 was disabled already\n"
+    assert run("charger", "enable", "CP-001", **place).stdout == "CP-001 enabled\n"
+    assert accepts(stored(place, "CP-001"), password.encode())
+
+    shown = json.loads(run("charger", "show", "CP-001", "--json", **place).stdout)
+    assert shown["auth"]["secretHash"] == "***"
+    assert shown["session"] is None
+    table = run("charger", "show", "CP-001", **place).stdout
+    assert "acme" in table and "connected" in table and str(record.auth.secret_hash) not in table
+
+    replaced = run("charger", "add", "CP-001", "--replace", "--json", **place)
+    fresh = json.loads(replaced.stdout)["password"]
+    record = stored(place, "CP-001")
+    assert record.tenant_id == "acme"
+    assert accepts(record, fresh.encode()) and not accepts(record, password.encode())
+
+    unsure = run("charger", "remove", "CP-001", typed=b"n\n", **place)
+    assert unsure.returncode == 1
+    assert run("charger", "remove", "CP-001", "--yes", **place).stdout == "CP-001 removed\n"
+    gone = run("charger", "show", "CP-001", **place)
+    assert gone.returncode == 1 and "no record" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "typed", "secret"),
+    [
+        ((), b"a password of their own\n", b"a password of their own"),
+        (("--auth", "token"), b"a-token-of-their-own-0123456789", b"a-token-of-their-own-0123456789"),
+        (("--hex-key",), b"00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff", bytes.fromhex("00ff" * 10)),
+        (("--hash", "sha256"), b"a password of their own", b"a password of their own"),
+    ],
+)
+def test_a_given_secret_is_stored_and_not_shown(
+    place: dict[str, str], options: tuple[str, ...], typed: bytes, secret: bytes
+) -> None:
+    done = run("charger", "add", "CP-002", "--password-file", "-", *options, typed=typed, **place)
+    assert done.returncode == 0, done.stderr
+    assert typed.decode().strip() not in done.stdout + done.stderr
+    record = stored(place, "CP-002")
+    assert accepts(record, secret)
+    assert record.auth.mode == ("token" if "token" in options else "basic")
+
+
+def test_made_up_keys_and_tokens(place: dict[str, str]) -> None:
+    key = json.loads(run("charger", "add", "CP-003", "--hex-key", "--json", **place).stdout)["password"]
+    assert accepts(stored(place, "CP-003"), bytes.fromhex(key))
+    token = json.loads(run("charger", "add", "CP-004", "--auth", "token", "--json", **place).stdout)["token"]
+    assert accepts(stored(place, "CP-004"), token.encode())
+
+
+def test_lists_are_filtered(place: dict[str, str]) -> None:
+    for cp_id, tenant, *more in (("CP-1", "a"), ("CP-2", "b", "--disabled"), ("CP-X", "a", "--ocpp", "2.1")):
+        assert run("charger", "add", cp_id, "--tenant", tenant, "--hash", "sha256", *more, **place).returncode == 0
+
+    def ids(*options: str) -> list[str]:
+        lines = run("charger", "list", "--json", *options, **place).stdout.splitlines()
+        return [json.loads(line)["chargePointId"] for line in lines]
+
+    assert ids() == ["CP-1", "CP-2", "CP-X"]
+    assert ids("--filter", "CP-?") == ["CP-1", "CP-2", "CP-X"]
+    assert ids("--filter", "CP-[12]") == ["CP-1", "CP-2"]
+    assert ids("--tenant", "a") == ["CP-1", "CP-X"]
+    assert ids("--status", "disabled") == ["CP-2"]
+    assert ids("--tenant", "nobody") == []
+    table = run("charger", "list", **place)
+    assert "disabled" in table.stdout and "2.1" in table.stdout
+    assert table.stderr == "3 charge points\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("charger", "add", "no prefix"), "OCPP_CHARGE_POINT_ID_PATTERN"),
+        (("charger", "add", "CP-9", "--allow-ip", "10.0.0.0.1"), "--allow-ip"),
+        (("charger", "add", "CP-9", "--password-file", "/nowhere"), "Cannot read"),
+        (("charger", "enable", "CP-9"), "no record of CP-9"),
+        (("charger", "remove", "CP-9", "--yes"), "no record of CP-9"),
+    ],
+)
+def test_mistakes_are_explained(place: dict[str, str], arguments: tuple[str, ...], word: str) -> None:
+    done = run(*arguments, **place)
+    assert done.returncode in (1, 2)
+    assert word in done.stderr
+
+
+def test_a_redis_that_is_not_there_is_named_without_its_password() -> None:
+    done = run("charger", "list", REDIS_URL="redis://user:hunter2@127.0.0.1:1/0")
+    assert done.returncode == 1
+    assert "127.0.0.1:1" in done.stderr and "REDIS_URL" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+    told = run("--redis-url", "redis://:hunter2@127.0.0.1:1", "charger", "list")
+    assert told.returncode == 2 and "set REDIS_URL instead" in told.stderr
+
+
+def test_every_change_is_an_event_in_kafka(place: dict[str, str]) -> None:
+    kafka = EmbeddedKafka.start()
+    try:
+        with_kafka: dict[str, str] = {**place, "KAFKA_BROKERS": kafka.brokers}
+        assert run("charger", "add", "CP-005", "--reason", "new site", **with_kafka).stderr.count("Warning") == 0
+        run("charger", "disable", "CP-005", **with_kafka)
+        run("charger", "disable", "CP-005", **with_kafka)
+        run("charger", "remove", "CP-005", "--yes", **with_kafka)
+        tail = EventTail(KafkaConfig(brokers=kafka.brokers, client_id="test"), ["cpms.audit.events"], True)
+        try:
+            tail.open(10.0)
+            seen: list[dict[str, Any]] = []
+            for _ in range(40):
+                seen += [json.loads(record.value) for record in tail.read(0.25)]
+                if len(seen) >= 3:
+                    break
+        finally:
+            tail.close()
+        assert [event["payload"]["change"] for event in seen] == ["added", "disabled", "removed"]
+        assert seen[0]["payload"]["reason"] == "new site"
+        assert seen[1]["payload"]["status"] == "disabled"
+    finally:
+        kafka.stop()
+
+
+def test_a_kafka_that_is_away_does_not_undo_the_change(place: dict[str, str]) -> None:
+    done = run("charger", "add", "CP-006", KAFKA_BROKERS="127.0.0.1:1", **place)
+    assert done.returncode == 0
+    assert "audit event is not in Kafka" in done.stderr
+    assert stored(place, "CP-006").status == "active"

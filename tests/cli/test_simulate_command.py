@@ -1,0 +1,182 @@
+"""``ocpp-gateway simulate`` against the small CSMS, and the command's first impression."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli.cli_runner import COMMAND, environment, run
+from simulator.small_csms import SmallCsms
+
+from ocpp_gateway.cli.simulate import _taken_apart
+
+
+def simulated(csms: SmallCsms, *arguments: str, typed: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command beside the CSMS."""
+
+    async def beside() -> subprocess.CompletedProcess[str]:
+        async with csms.running():
+            url = (f"--url={csms.url}",) if not any(argument.startswith("--url") for argument in arguments) else ()
+            filled = [argument.replace("PORT", str(csms.port)) for argument in arguments]
+            return await asyncio.to_thread(run, "simulate", *url, *filled, typed=typed, **environ)
+
+    return asyncio.run(beside())
+
+
+def test_a_fleet_charges_and_tells_what_it_did() -> None:
+    csms = SmallCsms()
+    csms.secrets = {f"CP-SIM-{number:03d}": b"right" for number in range(1, 10)}
+    options = "--count 9 --sessions 1 --interval 0.05 --pause 0 --meter-values 2 --ocpp 1.6 --ocpp 2.0.1 --ocpp 2.1"
+    done = simulated(csms, *options.split(), OCPP_SIMULATE_PASSWORD="right")
+    assert done.returncode == 0, done.stderr
+    assert "9 of 9 transactions finished" in done.stderr
+    assert csms.problems == []
+    assert {seen.subprotocol for seen in csms.seen} == {"ocpp1.6", "ocpp2.0.1", "ocpp2.1"}
+
+
+def test_one_charge_point_by_its_whole_url() -> None:
+    csms = SmallCsms()
+    csms.secrets = {"CP-7": b"right"}
+    options = (
+        "--url",
+        "ws://127.0.0.1:PORT/ocpp/2.1/CP-7",
+        "--password-file",
+        "-",
+        "--sessions",
+        "1",
+        "--interval=0.05",
+    )
+    done = simulated(csms, *options, "--pause=0", "--meter-values=1", typed=b"right\n")
+    assert done.returncode == 0, done.stderr
+    assert {seen.subprotocol for seen in csms.seen} == {"ocpp2.1"}
+
+
+def test_a_token_is_sent_as_a_bearer() -> None:
+    csms = SmallCsms()
+    csms.refuse_next = [(101, {})]
+    options = ("--token", "--password-file", "-", "--sessions", "1", "--interval=0.05", "--pause=0", "--meter-values=0")
+    done = simulated(csms, *options, typed=b"t0ken")
+    assert done.returncode == 0, done.stderr
+    assert csms.headers[0]["Authorization"] == "Bearer t0ken"
+
+
+def test_a_wrong_password_says_what_to_do_and_not_the_password() -> None:
+    csms = SmallCsms()
+    csms.secrets = {"CP-001": b"right"}
+    done = simulated(csms, "--sessions", "1", OCPP_SIMULATE_PASSWORD="hunter2")
+    assert done.returncode == 1
+    assert "HTTP 401" in done.stderr and "charger add CP-001 --replace" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_no_password_is_named_as_such() -> None:
+    csms = SmallCsms()
+    done = simulated(csms, "--sessions", "1")
+    assert done.returncode == 1
+    assert "No password was given" in done.stderr and "HTTP 404" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_ends_the_transactions(number: signal.Signals) -> None:
+    csms = SmallCsms()
+    csms.secrets = {"CP-001": b"right"}
+
+    async def beside() -> tuple[int, str]:
+        async with csms.running():
+            process = await asyncio.create_subprocess_exec(
+                *COMMAND, "simulate", f"--url={csms.url}", "--interval=0.1", "--meter-values=1000", "--pause=0",
+                env=environment(OCPP_SIMULATE_PASSWORD="right"), stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            await csms.until(lambda: "MeterValues" in csms.actions(), 20.0)
+            process.send_signal(number)
+            _, errors = await asyncio.wait_for(process.communicate(), 20.0)
+            return int(process.returncode or 0), errors.decode()
+
+    code, errors = asyncio.run(beside())
+    assert code == 0, errors
+    assert "Traceback" not in errors
+    assert "1 of 1 transactions finished" in errors
+    assert "StopTransaction" in csms.actions()
+    assert csms.connections["CP-001"].close_code == 1000
+
+
+def test_duration_ends_it() -> None:
+    csms = SmallCsms()
+    csms.secrets = {"CP-001": b"right"}
+    done = simulated(csms, "--idle", "--duration", "0.5", OCPP_SIMULATE_PASSWORD="right")
+    assert done.returncode == 0, done.stderr
+    assert csms.actions() == ["BootNotification", "StatusNotification"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--url", "http://x"),
+        ("--url", "ws://user:pass@x"),
+        ("--idle", "--sessions", "1"),
+        ("--count", "2", "--id", "CP-1"),
+        ("--provision", "--password-file", "-"),
+    ],
+)
+def test_contradictions_are_usage_errors(arguments: tuple[str, ...]) -> None:
+    done = run("simulate", *arguments)
+    assert done.returncode == 2
+    assert "Error" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ws://h:1", ("ws://h:1", None, None)),
+        ("ws://h:1/ocpp/1.6/CP-1", ("ws://h:1", "CP-1", "1.6")),
+        ("wss://h/ocpp/2.1/CP%201/", ("wss://h", "CP 1", "2.1")),
+        ("ws://h/ocpp/CP-1", ("ws://h", "CP-1", None)),
+        ("ws://h/ocpp/1.6", ("ws://h/ocpp/1.6", None, None)),
+        ("ws://h/some/where/", ("ws://h/some/where", None, None)),
+    ],
+)
+def test_urls(url: str, expected: tuple[str, str | None, str | None]) -> None:
+    assert _taken_apart(url, one=True) == expected
+    assert _taken_apart(url, one=False) == (url.rstrip("/"), None, None)
+
+
+def test_help_needs_nothing_heavy() -> None:
+    script = (
+        "import sys, json\n"
+        "from ocpp_gateway.cli import app, charger\n"
+        "print(json.dumps([name for name in sys.argv[1:] if name in sys.modules]))\n"
+    )
+    heavy = [
+        "twisted.internet.reactor",
+        "websockets",
+        "confluent_kafka",
+        "rich.console",
+        "jsonschema_rs",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *heavy],
+        check=True,
+        capture_output=True,
+        env=environment(),
+        timeout=20,
+        text=True,
+    )
+    assert json.loads(done.stdout) == []
+    listed = run("--help")
+    assert listed.returncode == 0
+    assert {"charger", "simulate", "tail", "demo"} <= set(listed.stdout.split())
+
+
+def test_a_dev_file_is_found_by_dev(tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    state = {"redisUrl": "redis://127.0.0.1:1/0", "kafkaBrokers": "127.0.0.1:1", "httpPort": 1, "ocppPort": 2}
+    path.write_text(json.dumps({**state, "pid": os.getpid()}))
+    done = run("--dev", "charger", "list", OCPP_DEV_STATE_FILE=str(path), REDIS_URL="redis://elsewhere:1")
+    assert done.returncode == 1
+    assert "127.0.0.1:1/0" in done.stderr and "still running" in done.stderr

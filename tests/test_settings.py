@@ -1,0 +1,83 @@
+"""Settings: every value checked, every problem told at once, docs true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocpp_gateway.errors import ConfigError
+from ocpp_gateway.handshake.reasons import REFUSALS
+from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.settings import Settings, parse, read, variable, without_effect
+
+PROJECT = Path(__file__).resolve().parent.parent
+VARIABLES = [variable(field.name) for field in attrs.fields(Settings)]
+
+
+def test_the_defaults_are_the_contracts() -> None:
+    settings = parse({})
+    assert (settings.service_name, settings.port, settings.websocket_ocpp_port) == ("ocpp-gateway", 3001, 8080)
+    assert (settings.kafka_brokers, settings.redis_url) == ("localhost:9092", "redis://localhost:6379")
+    assert settings.flood_log_cooldown == 300
+
+
+def test_two_nodes_get_two_ids() -> None:
+    assert parse({}).node_id != parse({}).node_id
+
+
+def test_an_empty_value_counts_as_not_given() -> None:
+    assert parse(dict.fromkeys(VARIABLES, "")).port == 3001
+
+
+def test_a_secret_is_not_repeated_in_a_problem() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse({"HEALTH_METRICS_AUTH_TOKEN": "hunter2\n"})
+    assert "HEALTH_METRICS_AUTH_TOKEN" in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+@given(st.dictionaries(st.sampled_from(VARIABLES), st.text(max_size=12), max_size=8))
+def test_whatever_is_set_gives_settings_or_named_problems(environ: dict[str, str]) -> None:
+    _, problems = read(environ)
+    for problem in problems:
+        assert problem.split()[0] in VARIABLES
+
+
+def test_contradictions_are_problems() -> None:
+    _, problems = read({"NODE_TTL_SECONDS": "10", "PORT": "8080", "OCPP_AUTH_SCRYPT_N": "1000"})
+    assert [problem.split()[0] for problem in problems] == ["NODE_TTL_SECONDS", "PORT", "OCPP_AUTH_SCRYPT_N"]
+
+
+def test_what_nothing_reads_is_named() -> None:
+    assert without_effect({"OCPP_HARTBEAT_INTERVAL": "3", "KAFKA_GROUP_ID": "g", "OCPP_AUTH_MODE": "basic"}) == [
+        "KAFKA_GROUP_ID",
+        "OCPP_HARTBEAT_INTERVAL",
+    ]
+
+
+def test_the_readme_lists_every_setting() -> None:
+    table = (PROJECT / "README.md").read_text()
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)
+    assert rows == VARIABLES
+
+
+def test_the_docs_list_every_reason() -> None:
+    operations = (PROJECT / "docs/OPERATIONS.md").read_text()
+    for row in REFUSALS.values():
+        assert f"| `{row.reason}` | {row.status} | {row.meaning} |" in operations
+    wire = (PROJECT / "docs/WIRE.md").read_text()
+    for reason in CloseReason:
+        assert f"`{reason.label}`" in wire
+
+
+def test_the_sample_settings_are_valid() -> None:
+    lines = (PROJECT / "etc/ocpp-gateway.env").read_text().splitlines()
+    environ = dict(line.lstrip("#").split("=", 1) for line in lines if re.match(r"#?[A-Z_]+=", line))
+    environ.pop("KAFKA_CONFIG_FILE")  # names a file of the installed system
+    parse(environ)
+    assert without_effect(environ) == []
