@@ -45,6 +45,7 @@ _ROWS = (
     Refusal("repeated_header", 400, "a header field that decides something is given twice"),
     Refusal("too_many_headers", 400, "more header fields than any charge point sends"),
     Refusal("header_block_too_large", 431, "the header block is larger than the gateway reads"),
+    Refusal("handshake_timeout", 408, "from TCP accept to a complete and checked request took too long"),
     Refusal("second_request", 400, "bytes followed the request before it was answered"),
     Refusal("unexpected_body", 400, "the request announces a body"),
     Refusal("method_not_allowed", 405, "the method is not GET"),

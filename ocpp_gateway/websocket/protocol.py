@@ -145,7 +145,7 @@ class OcppProtocol(WebSocketServerProtocol):
     def onOpenHandshakeTimeout(self) -> None:
         """Autobahn's: the time from TCP accept to the 101 is over."""
         if self.state == self.STATE_CONNECTING:
-            self._cut_off("handshake_timeout")
+            self._refuse(refused("handshake_timeout"))
         super().onOpenHandshakeTimeout()
 
     # On an open connection.

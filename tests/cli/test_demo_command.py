@@ -28,6 +28,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "PORT": str(http_port),
         "WEBSOCKET_OCPP_PORT": str(ocpp_port),
         "OCPP_DEV_STATE_FILE": str(tmp_path / "dev.json"),
+        "WEBSOCKET_OCPP_HOST": "127.0.0.1",
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": "200",
     }
@@ -66,9 +67,7 @@ def test_traffic_scrolls_by_until_it_is_stopped(environ: dict[str, str], number:
         state = json.loads(Path(environ["OCPP_DEV_STATE_FILE"]).read_text())
         listed = run("--dev", "charger", "list", "--json", **environ)
         assert len(listed.stdout.splitlines()) == 3
-        arguments = (
-            Path(f"/proc/{process.pid}/cmdline").read_bytes() + Path(f"/proc/{state['pid']}/cmdline").read_bytes()
-        )
+        arguments = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (process.pid, state["pid"]))
         assert b"password" not in arguments and b"redis://" not in arguments
         os.killpg(process.pid, number)  # as a terminal does it: to everybody in the foreground
         rest, _ = process.communicate(timeout=40)
@@ -81,11 +80,11 @@ def test_traffic_scrolls_by_until_it_is_stopped(environ: dict[str, str], number:
 
 def test_a_busy_port_is_named_with_what_to_do(environ: dict[str, str]) -> None:
     with closing(socket.socket()) as other:
-        other.bind(("0.0.0.0", int(environ["WEBSOCKET_OCPP_PORT"])))
+        other.bind(("127.0.0.1", int(environ["WEBSOCKET_OCPP_PORT"])))
         other.listen()
         done = run("demo", **environ)
     assert done.returncode == 1
-    assert f"cannot listen on *:{environ['WEBSOCKET_OCPP_PORT']}" in done.stderr
+    assert f"cannot listen on 127.0.0.1:{environ['WEBSOCKET_OCPP_PORT']}" in done.stderr
     assert "PORT=3101 WEBSOCKET_OCPP_PORT=8180 ocpp-gateway demo" in done.stderr
 
 

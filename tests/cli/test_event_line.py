@@ -17,36 +17,15 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = [
-    "eventType",
-    "occurredAt",
-    "chargePointId",
-    "ocppVersion",
-    "payload",
-    "meterValue",
-    "sampledValue",
-    "transactionInfo",
-    "idToken",
-    "chargingStation",
-    "evseId",
-    "connectorId",
-    "schemaErrors",
-    "idempotent",
-]
-EVENT_TYPES = [
-    "StationBooted",
-    "ConnectorStatusChanged",
-    "SessionStarted",
-    "SessionStopped",
-    "MeterValuesReceived",
-    "SessionEvent",
-    "Authorize",
-    "StationConnected",
-    "StationDisconnected",
-    "ChargerIdentityUpserted",
-    "StationHeartbeat",
-    "NotifyEvent",
-]
+NAMES = (
+    *("eventType", "occurredAt", "chargePointId", "ocppVersion", "payload", "meterValue", "sampledValue"),
+    *("transactionInfo", "idToken", "chargingStation", "evseId", "connectorId", "schemaErrors", "idempotent"),
+)
+EVENT_TYPES = (
+    *("StationBooted", "ConnectorStatusChanged", "SessionStarted", "SessionStopped", "MeterValuesReceived"),
+    *("SessionEvent", "Authorize", "StationConnected", "StationDisconnected", "ChargerIdentityUpserted"),
+    *("StationHeartbeat", "NotifyEvent"),
+)
 
 
 def event(event_type: str, request: dict[str, Any], **extras: Any) -> dict[str, Any]:

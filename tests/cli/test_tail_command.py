@@ -101,11 +101,9 @@ def test_no_broker_is_said_soon() -> None:
 def test_lines_are_in_the_order_of_time_and_filtered(brokers: str, tailing: list[EventTail]) -> None:
     publish(brokers, "order", *[event(f"CP-{number % 2}", number) for number in range(50)], b"no event")
     tail = opened(tailing, brokers, "order", from_beginning=True)
-    assert len(tail.read(5.0)) > 0  # all partitions are being fetched from now on
-    again = opened(tailing, brokers, "order", from_beginning=True)
     lines: list[str] = []
     printer = EventPrinter(
-        again, write=lambda text, style: lines.append(text), notice=lines.append, charge_points=("CP-1",), most=25
+        tail, write=lambda text, style: lines.append(text), notice=lines.append, charge_points=("CP-1",), most=25
     )
     for _ in range(60):
         if not printer.step():

@@ -207,7 +207,6 @@ UNWANTED = [
     Refused("identity_malformed", asking("/ocpp/1.6/")),
     Refused("identity_malformed", asking("/ocpp/1.6/charger-1")),
     Refused("identity_malformed", asking("/ocpp/1.6/{};type=a")),
-    Refused("identity_malformed", asking("/ocpp/1.6/{}%0d%0a")),
     Refused("identity_malformed", asking("/ocpp/1.6/CP-%FF")),
     Refused("identity_malformed", asking("/ocpp/1.6/CP-%2")),
     Refused("identity_malformed", asking("/ocpp/1.6/CP-%252D")),
@@ -215,6 +214,7 @@ UNWANTED = [
     Refused("identity_malformed", asking("/ocpp/1.6/CP-" + "1" * 46)),
     Refused("suspicious_path", asking("/ocpp/../../etc/passwd")),
     Refused("suspicious_path", asking("/ocpp/1.6/CP-1'%20OR%201=1--")),
+    Refused("suspicious_path", asking("/ocpp/1.6/{}%0d%0aX-A:1")),
     Refused("subprotocol_missing", asking(subprotocols=None)),
     Refused("subprotocol_missing", asking(subprotocols=" , ")),
     Refused("no_common_subprotocol", asking(subprotocols="ocpp1.5, ocpp0.1, mqtt")),
@@ -304,11 +304,17 @@ def test_a_malformed_request_is_refused(
 
 
 @pytest.mark.parametrize("case", UNWANTED, ids=str)
-@pytest.mark.parametrize("port", ["ocpp", "http"])
 def test_who_may_not_connect_is_refused(
-    gateway: Gateway, refuse: Callable[[Refused, int], None], case: Refused, port: str
+    gateway: Gateway, refuse: Callable[[Refused, int], None], case: Refused
 ) -> None:
-    refuse(case, gateway.ocpp_port if port == "ocpp" else gateway.http_port)
+    refuse(case, gateway.ocpp_port)
+
+
+@pytest.mark.parametrize("case", {case.reason: case for case in UNWANTED}.values(), ids=str)
+def test_the_http_port_refuses_the_same(
+    gateway: Gateway, refuse: Callable[[Refused, int], None], case: Refused
+) -> None:
+    refuse(case, gateway.http_port)
 
 
 def test_every_reason_for_a_refusal_is_tried_here_or_needs_an_outage() -> None:
@@ -318,3 +324,423 @@ def test_every_reason_for_a_refusal_is_tried_here_or_needs_an_outage() -> None:
     never = {"internal_error", "rate_limited", "too_many_connections"}
     tls = {reason for reason in REFUSALS if reason.startswith("mtls_")}
     assert set(REFUSALS) - tried - tls == (elsewhere | outages | never) & set(REFUSALS)
+
+
+# Let in.
+
+
+@frozen
+class LetIn:
+    name: str
+    credentials: Callable[[str], tuple[str, str]]
+    record: dict[str, Any] = field(factory=dict)
+    subprotocol: str = "ocpp1.6"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+KEY = bytes.fromhex("00ff7f80c1a0" + "3a" * 14)  # 20 bytes: NUL, no UTF-8, and colons
+KEY_TEXT = KEY.hex()
+BY_KEY = {"auth": auth(secretHash=sha256(KEY))}
+BY_KEY_TEXT = {"auth": auth(secretHash=sha256(KEY_TEXT.encode()))}
+BY_SCRYPT = {"auth": {"type": "basic", "secretSalt": SALT, "secretHash": scrypt(PASSWORD.encode())}}
+BY_TOKEN = {"auth": auth(type="token", tokenHash=sha256(TOKEN.encode()))}
+UNSALTED = {"auth": {"type": "basic", "secretHash": "sha256$" + hashlib.sha256(PASSWORD.encode()).hexdigest()}}
+
+LET_IN = [
+    LetIn("salted password", authorization),
+    LetIn("scrypt", authorization, BY_SCRYPT),
+    LetIn("no salt", authorization, UNSALTED),
+    LetIn("user name of its own", lambda _: authorization("someone"), {"auth": auth(username="someone", secretHash=sha256(PASSWORD.encode()))}),
+    LetIn("scheme in capitals", lambda identity: ("authorization", basic(identity)["Authorization"].replace("Basic", "BASIC"))),
+    LetIn("address on the list", authorization, {"allowedIps": ["127.0.0.1"], "allowedCidrs": ["127.0.0.0/8"]}),
+    LetIn("token as bearer", lambda _: ("Authorization", f"Bearer {TOKEN}"), BY_TOKEN),
+    LetIn("token as API key", lambda _: ("X-Api-Key", TOKEN), BY_TOKEN),
+    LetIn("token in scrypt", lambda _: ("x-api-key", TOKEN), {"auth": auth(type="token", tokenHash=scrypt(TOKEN.encode()))}),
+    LetIn("key as bytes, stored as bytes", lambda identity: authorization(identity, KEY), BY_KEY),
+    LetIn("key as bytes, stored as text", lambda identity: authorization(identity, KEY), BY_KEY_TEXT),
+    LetIn("key as text, stored as bytes", lambda identity: authorization(identity, KEY_TEXT), BY_KEY),
+    LetIn("key as text, stored as text", lambda identity: authorization(identity, KEY_TEXT), BY_KEY_TEXT),
+    LetIn("key in capitals", lambda identity: authorization(identity, KEY_TEXT.upper()), BY_KEY_TEXT),
+    LetIn("bytes in 2.0.1", lambda identity: authorization(identity, KEY), BY_KEY, "ocpp2.0.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LET_IN, ids=str)
+def test_the_right_credential_is_let_in(
+    gateway: Gateway, redis_url: str, charge_point_id: str, address: str, case: LetIn
+) -> None:
+    provision(redis_url, charge_point_id, **case.record)
+    request = handshake(
+        f"/ocpp/{charge_point_id}", subprotocols=case.subprotocol, headers=[case.credentials(charge_point_id)]
+    )
+
+    answer = ask(gateway.ocpp_port, request, address)
+
+    assert (answer.status, answer.header("Sec-WebSocket-Protocol")) == (101, case.subprotocol)
+    assert answer.header("Server") is None
+    opened = gateway.wait_for("session.opened", charge_point_id=charge_point_id)
+    assert (opened["peer"], opened["security_profile"]) == (address, 1)
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"), [(BY_KEY, KEY_TEXT), (BY_KEY_TEXT, KEY)], ids=["text for bytes", "bytes for text"]
+)
+def test_the_two_spellings_of_a_key_are_the_same_in_16_only(
+    gateway: Gateway, redis_url: str, charge_point_id: str, stored: dict[str, Any], shown: str | bytes
+) -> None:
+    provision(redis_url, charge_point_id, **stored)
+    headers = [authorization(charge_point_id, shown)]
+
+    assert ask(gateway.ocpp_port, handshake(f"/ocpp/{charge_point_id}", headers=headers)).status == 101
+    for newer in ("ocpp2.0.1", "ocpp2.1"):
+        request = handshake(f"/ocpp/{charge_point_id}", subprotocols=newer, headers=headers)
+        assert ask(gateway.ocpp_port, request).status == 401
+
+
+@pytest.mark.parametrize(
+    ("offered", "echoed", "version", "quirk"),
+    [
+        ("ocpp1.6", "ocpp1.6", "1.6J", None),
+        ("OCPP2.0.1", "OCPP2.0.1", "2.0.1", "cased_subprotocol"),
+        ("ocpp1.6j", "ocpp1.6j", "1.6J", "misspelled_subprotocol"),
+        ("Ocpp1.6J", "Ocpp1.6J", "1.6J", "cased_subprotocol"),
+        ("ocpp0.1, ocpp2.1,ocpp1.6", "ocpp2.1", "2.1", None),
+        ("ocpp1.6, ocpp2.1", "ocpp1.6", "1.6J", None),
+        (",ocpp1.6,", "ocpp1.6", "1.6J", "mangled_subprotocols"),
+        ("ocpp2.0.1;ocpp1.6", "ocpp2.0.1", "2.0.1", "mangled_subprotocols"),
+        ("ocpp1.6 ocpp2.0.1", "ocpp1.6", "1.6J", "mangled_subprotocols"),
+        ('"ocpp1.6"', "ocpp1.6", "1.6J", "mangled_subprotocols"),
+        ("ocpp1.6, ocpp1.6", "ocpp1.6", "1.6J", "mangled_subprotocols"),
+        ("ocpp1.5\r\nSec-WebSocket-Protocol: ocpp2.1", "ocpp2.1", "2.1", None),
+    ],
+)
+def test_the_subprotocol_is_the_first_that_is_known_and_echoed_as_written(
+    gateway: Gateway, charge_point_id: str, offered: str, echoed: str, version: str, quirk: str | None
+) -> None:
+    def count() -> float:
+        return metric(gateway.http_port, "ocpp_quirks_total", version=version, quirk=quirk or "")
+
+    before = count()
+    request = handshake(
+        f"/ocpp/{charge_point_id}", subprotocols=offered, headers=[authorization(charge_point_id)]
+    )
+
+    answer = ask(gateway.ocpp_port, request)
+
+    assert (answer.status, answer.header("Sec-WebSocket-Protocol")) == (101, echoed)
+    assert gateway.wait_for("session.opened", charge_point_id=charge_point_id)["ocpp_version"] == version
+    assert count() == before + (quirk is not None)
+
+
+def test_a_charge_point_gets_the_version_that_its_record_allows(
+    gateway: Gateway, redis_url: str, charge_point_id: str
+) -> None:
+    provision(redis_url, charge_point_id, allowedProtocols=["OCPP1.6"])
+
+    answer = ask(
+        gateway.ocpp_port,
+        handshake(
+            f"/ocpp/{charge_point_id}",
+            subprotocols="ocpp2.0.1, ocpp1.6",
+            headers=[authorization(charge_point_id)],
+        ),
+    )
+
+    assert answer.header("Sec-WebSocket-Protocol") == "ocpp1.6"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/ocpp/{}",
+        "/ocpp/{}/",
+        "/ocpp/1.6/{}",
+        "/ocpp/1.6J/{}/",
+        "/ocpp/2.0.1/{}",
+        "/ocpp/%31.6/{}?token=a&b=/../x",
+        "/ocpp/%43P%2d{tail}",
+    ],
+)
+@pytest.mark.parametrize("port", ["ocpp", "http"])
+def test_the_identity_is_the_last_segment_decoded_once(
+    gateway: Gateway, charge_point_id: str, target: str, port: str
+) -> None:
+    path = target.format(charge_point_id, tail=charge_point_id.removeprefix("CP-"))
+    number = gateway.ocpp_port if port == "ocpp" else gateway.http_port
+
+    assert ask(number, handshake(path, headers=[authorization(charge_point_id)])).status == 101
+
+    gateway.wait_for("session.opened", charge_point_id=charge_point_id)
+
+
+def test_an_identity_with_reserved_characters_is_percent_encoded(gateway: Gateway, redis_url: str) -> None:
+    identity = "CP-RDAM|123+a=b"
+    provision(redis_url, identity)
+
+    assert ask(gateway.ocpp_port, handshake("/ocpp/CP-RDAM%7C123+a=b", headers=[authorization(identity)])).status == 101
+
+    gateway.wait_for("session.opened", charge_point_id=identity)
+
+
+def test_extensions_are_not_agreed_upon_whatever_is_offered(gateway: Gateway, charge_point_id: str) -> None:
+    for extensions in ("permessage-deflate; client_max_window_bits", "x-mine; a=\"b,c\"", "permessage-deflate; ?=,,;;"):
+        headers = [authorization(charge_point_id), ("Sec-WebSocket-Extensions", extensions)]
+        answer = ask(gateway.ocpp_port, handshake(f"/ocpp/{charge_point_id}", headers=headers))
+        assert (answer.status, answer.header("Sec-WebSocket-Extensions")) == (101, None)
+
+
+# No common version, by the text of OCPP-J: upgraded without the header, and closed.
+
+
+@pytest.mark.parametrize("offered", ["ocpp1.5", None])
+def test_no_common_version_is_upgraded_and_closed_where_the_operator_wants_it(
+    literal_gateway: Gateway, redis_url: str, charge_point_id: str, offered: str | None
+) -> None:
+    request = handshake(f"/ocpp/{charge_point_id}", subprotocols=offered, headers=[authorization(charge_point_id)])
+    with RawSocket(literal_gateway.ocpp_port) as connection:
+        connection.send(request)
+        answer = connection.response()
+        assert (answer.status, answer.header("Sec-WebSocket-Protocol")) == (101, None)
+        closing = connection.frame()
+        assert (closing.opcode, closing.close_code, closing.close_text) == (CLOSE, 1002, "No common OCPP version")
+        connection.send(b"\x88\x80abcd")
+        assert connection.rest() == b""
+    with redis_py.Redis.from_url(redis_url) as client:
+        assert client.get(f"sessions:{charge_point_id}") is None
+    assert not [line for line in literal_gateway.logged("session.opened") if line["charge_point_id"] == charge_point_id]
+
+
+def test_even_then_the_credential_comes_first(literal_gateway: Gateway, charge_point_id: str) -> None:
+    request = handshake(
+        f"/ocpp/{charge_point_id}", subprotocols="ocpp1.5", headers=[authorization(charge_point_id, WRONG)]
+    )
+
+    answer = ask(literal_gateway.ocpp_port, request)
+
+    assert answer.status == 401
+
+
+# Limits of time and space.
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b""], ids=["with its end", "without its end"])
+def test_a_header_block_over_16_kib_is_cut_off_at_once(gateway: Gateway, address: str, end: bytes) -> None:
+    with RawSocket(gateway.ocpp_port, address=address) as connection:
+        connection.send(b"GET /ocpp/CP-1 HTTP/1.1\r\nX-A: ".ljust(16_385, b"a") + end)
+        answer = connection.response()
+        assert (answer.status, answer.body) == (431, b"header_block_too_large")
+        assert connection.rest() == b""
+    gateway.wait_for("handshake.refused", peer=address, reason="header_block_too_large")
+
+
+def test_a_header_block_that_comes_byte_by_byte_ends_at_the_same_length(gateway: Gateway, address: str) -> None:
+    with RawSocket(gateway.ocpp_port, address=address) as connection:
+        connection.send_bytewise(b"GET /ocpp/CP-1 HTTP/1.1\r\nX-A: ".ljust(16_385, b"a"))
+        assert connection.response().status == 431
+
+
+def test_a_header_block_of_16_kib_that_comes_byte_by_byte_is_let_in(gateway: Gateway, charge_point_id: str) -> None:
+    request = handshake(f"/ocpp/{charge_point_id}", headers=[authorization(charge_point_id), ("X-A", "")])
+    request = request[:-4] + b"a" * (16_384 - len(request)) + request[-4:]
+    with RawSocket(gateway.ocpp_port) as connection:
+        connection.send_bytewise(request)
+        assert connection.response().status == 101
+
+
+def test_a_handshake_that_takes_too_long_is_cut_off(literal_gateway: Gateway, address: str) -> None:
+    with RawSocket(literal_gateway.ocpp_port, address=address) as silent:
+        with RawSocket(literal_gateway.ocpp_port, address=address) as slow:
+            slow.send(b"GET /ocpp/CP-1 HTTP/1.1\r\n")
+            assert slow.rest() == b""
+        assert silent.rest() == b""
+    assert literal_gateway.wait_for("handshake.refused", peer=address)["reason"] == "handshake_timeout"
+
+
+# While a credential is being checked.
+
+
+@pytest.mark.parametrize("port", ["ocpp", "http"])
+@pytest.mark.parametrize("second", ["request", "byte"])
+def test_a_second_request_while_the_first_is_being_checked_ends_the_connection(
+    gateway: Gateway, redis_server: EmbeddedRedis, redis_url: str, charge_point_id: str, address: str, port: str, second: str
+) -> None:
+    victim = charge_point_id + "-victim"
+    provision(redis_url, victim)
+    number = gateway.ocpp_port if port == "ocpp" else gateway.http_port
+    request = handshake(f"/ocpp/{charge_point_id}", headers=[authorization(charge_point_id)])
+    with frozen_redis(redis_server), RawSocket(number, address=address) as connection:
+        connection.send(request)
+        turn(gateway, number)
+        connection.send(handshake(f"/ocpp/{victim}", headers=[authorization(charge_point_id)]) if second == "request" else b"x")
+        assert connection.rest() == b""
+    assert gateway.wait_for("handshake.refused", peer=address)["reason"] == "second_request"
+    assert_no_session(gateway, redis_url, charge_point_id, victim)
+
+
+def test_two_requests_in_one_write_end_the_connection(
+    gateway: Gateway, redis_url: str, charge_point_id: str, address: str
+) -> None:
+    victim = charge_point_id + "-victim"
+    provision(redis_url, victim)
+    requests = [
+        handshake(f"/ocpp/{identity}", headers=[authorization(charge_point_id)])
+        for identity in (charge_point_id, victim)
+    ]
+    with RawSocket(gateway.ocpp_port, address=address) as connection:
+        connection.send(b"".join(requests))
+        assert connection.rest() == b""
+    assert gateway.wait_for("handshake.refused", peer=address)["reason"] == "second_request"
+    assert_no_session(gateway, redis_url, charge_point_id, victim)
+
+
+@pytest.mark.parametrize("port", ["ocpp", "http"])
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_a_peer_that_leaves_while_being_checked_leaves_no_session(
+    gateway: Gateway, redis_server: EmbeddedRedis, redis_url: str, charge_point_id: str, port: str, leave: str
+) -> None:
+    number = gateway.ocpp_port if port == "ocpp" else gateway.http_port
+    with frozen_redis(redis_server):
+        connection = RawSocket(number)
+        connection.send(handshake(f"/ocpp/{charge_point_id}", headers=[authorization(charge_point_id)]))
+        turn(gateway, number)
+        getattr(connection, leave)()
+        turn(gateway, number)
+    assert_no_session(gateway, redis_url, charge_point_id)
+
+
+def test_peers_that_leave_at_any_moment_leave_no_session(gateway: Gateway, redis_url: str, charge_point_id: str) -> None:
+    request = handshake(f"/ocpp/{charge_point_id}", headers=[authorization(charge_point_id)])
+    with redis_py.Redis.from_url(redis_url) as client:
+        for moment in range(40):
+            connection = RawSocket(gateway.ocpp_port)
+            connection.send(request)
+            for _ in range(moment % 8):
+                client.ping()  # passes the time in Redis' own unit
+            connection.reset()
+        settled(gateway, redis_url)
+        opened = [line for line in gateway.logged("session.opened") if line["charge_point_id"] == charge_point_id]
+        for line in opened:
+            gateway.wait_for("session.closed", connection_id=line["connection_id"])
+        assert client.get(f"sessions:{charge_point_id}") is None
+    assert metric(gateway.http_port, "ocpp_connections", version="1.6J") == 0
+
+
+def test_without_redis_nobody_is_let_in_and_nobody_is_called_a_liar(
+    gateway: Gateway, redis_server: EmbeddedRedis, charge_point_id: str, address: str
+) -> None:
+    request = handshake(f"/ocpp/{charge_point_id}", headers=[authorization(charge_point_id, WRONG)])
+    with frozen_redis(redis_server):
+        answer = ask(gateway.ocpp_port, request, address)
+    assert (answer.status, answer.body) == (503, b"Service Unavailable")
+    assert int(answer.header("Retry-After") or "") >= 5
+    assert gateway.wait_for("handshake.refused", peer=address)["reason"] == "redis_unavailable"
+
+
+def settled(gateway: Gateway, redis_url: str) -> None:
+    """What was under way in the gateway and in Redis is over: a whole session later."""
+    with redis_py.Redis.from_url(redis_url) as client:
+        provision(redis_url, "CP-settled")
+        while True:
+            answer = ask(gateway.ocpp_port, handshake("/ocpp/CP-settled", headers=[authorization("CP-settled")]))
+            if answer.status == 101:
+                break
+            assert answer.status == 503  # Redis is coming back
+        while client.get("sessions:CP-settled") is not None:
+            pass
+
+
+def assert_no_session(gateway: Gateway, redis_url: str, *identities: str) -> None:
+    settled(gateway, redis_url)
+    with redis_py.Redis.from_url(redis_url) as client:
+        assert not any(client.exists(f"sessions:{identity}") for identity in identities)
+    assert not [line for line in gateway.logged("session.opened") if line["charge_point_id"] in identities]
+
+
+# What is logged, and what never is.
+
+
+SCANS = ["/.env", "/ocpp/../../etc/passwd", "/wp-login.php", "/phpmyadmin/", "/xmlrpc.php", "/admin", "/login",
+         "/ocpp/1.6/CP-1'%20UNION%20SELECT%201--"]  # fmt: skip
+
+
+def test_scans_are_logged_once_per_address(literal_gateway: Gateway, address: str) -> None:
+    before = metric(literal_gateway.http_port, "ocpp_handshakes_total", reason="suspicious_path")
+    other = next(_addresses)
+
+    for target in SCANS:
+        answer = ask(literal_gateway.ocpp_port, handshake(target), address)
+        assert (answer.status, answer.body) == (404, b"Not Found")
+    ask(literal_gateway.ocpp_port, handshake(SCANS[0]), other)
+
+    literal_gateway.wait_for("handshake.refused", peer=other, suspicion="dotfile")
+    lines = [line for line in literal_gateway.logged("handshake.refused") if line["peer"] == address]
+    assert [(line["reason"], line["suspicion"], line["suppressed"]) for line in lines] == [
+        ("suspicious_path", "dotfile", 0)
+    ]
+    counted = metric(literal_gateway.http_port, "ocpp_handshakes_total", reason="suspicious_path")
+    assert counted == before + len(SCANS) + 1
+
+
+def test_each_reason_has_a_line_of_its_own(literal_gateway: Gateway, charge_point_id: str, address: str) -> None:
+    for password in (WRONG, PASSWORD):
+        for target in (f"/ocpp/{charge_point_id}", "/ocpp/CP-unknown"):
+            ask(literal_gateway.ocpp_port, handshake(target, headers=[authorization(charge_point_id, password)]), address)
+
+    gateway = literal_gateway
+    gateway.wait_for("session.closed", charge_point_id=charge_point_id)
+    lines = [line["reason"] for line in gateway.logged("handshake.refused") if line["peer"] == address]
+    assert sorted(lines) == ["basic_invalid", "identity_missing"]
+
+
+def test_no_credential_is_in_answers_logs_or_metrics(
+    gateway: Gateway, redis_url: str, charge_point_id: str, address: str
+) -> None:
+    record = {"auth": auth(type="token", tokenHash=sha256(TOKEN.encode()))}
+    provision(redis_url, charge_point_id + "-token", **record)
+    hidden = basic("CP-1")["Authorization"]
+    requests = [
+        *(
+            handshake(f"/ocpp/{charge_point_id}", headers=[authorization(charge_point_id, password)])
+            for password in (PASSWORD, WRONG)
+        ),
+        handshake(f"/ocpp/{charge_point_id}-token", headers=[("Authorization", f"Bearer {TOKEN}")]),
+        handshake(f"/ocpp/{charge_point_id}-token", headers=[("x-api-key", TOKEN + "x")]),
+        # Where credentials do not belong, but come all the same.
+        handshake(f"/ocpp/{charge_point_id}?token={TOKEN}"),
+        handshake(f"/ocpp/{TOKEN}"),
+        handshake(f"/{TOKEN}/.env"),
+        handshake(f"http://CP-1:{TOKEN}@localhost/ocpp/{charge_point_id}"),
+        handshake("/ocpp/CP-1", subprotocols=TOKEN),
+        handshake("/ocpp/CP-1", headers=[("Sec-WebSocket-Extensions", TOKEN)]),
+        handshake("/ocpp/CP-1", headers=[("Authorization", hidden), ("Authorization", hidden)]),
+        handshake("/ocpp/CP-1", headers=[("Authorization", hidden + "\x0b")]),
+        handshake("/ocpp/CP-1", headers=[("Authorization", hidden)], without=["Host"]),
+        handshake("/ocpp/CP-1", headers=[("Authorization", hidden)], method="PO ST"),
+    ]
+    for port in (gateway.ocpp_port, gateway.http_port):
+        for request in requests:
+            assert_no_secrets(repr(ask(port, request, address)))
+        for path in ("/metrics", "/health", "/ready", f"/{TOKEN}"):
+            assert_no_secrets(http_get(port, path).body.decode())
+
+    settled(gateway, redis_url)
+    gateway.logged("handshake.refused")  # reads what there is
+    assert_no_secrets(json.dumps(gateway.events))
+
+
+def test_no_answer_quotes_the_request(gateway: Gateway) -> None:
+    marker = "Zebra7"
+    for request in (
+        handshake(f"/{marker}", headers=[("X-A", marker)]),
+        handshake("/ocpp/CP-1", subprotocols=marker),
+        handshake("/ocpp/CP-1", version=f"HTTP/{marker}"),
+        handshake("/ocpp/CP-1", method=marker),
+        handshake("/ocpp/CP-1", headers=[("Sec-WebSocket-Extensions", marker), ("Upgrade", marker)]),
+        handshake("/ocpp/CP-1", without=["Sec-WebSocket-Key"], headers=[("Sec-WebSocket-Key", marker)]),
+        f"{marker}\r\n\r\n".encode(),
+    ):
+        answer = repr(ask(gateway.ocpp_port, request))
+        assert marker not in answer
+        assert re.search(r"exception|traceback|error\(|\.py|autobahn|twisted", answer, re.IGNORECASE) is None

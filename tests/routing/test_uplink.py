@@ -173,7 +173,7 @@ class TestRefused:
         [
             ("RemoteStartTransaction", {"idTag": "x"}, "NotSupported"),
             ("Nonsense", {}, "NotImplemented"),
-            ("BootNotification", {"chargePointModel": "M"}, "OccurenceConstraintViolation"),
+            ("BootNotification", {"chargePointModel": "M"}, "ProtocolError"),
             ("BootNotification", {"chargePointModel": 1, "chargePointVendor": "V"}, "TypeConstraintViolation"),
         ],
     )
