@@ -30,6 +30,7 @@ from procfs import cpu_seconds
 REPOSITORY = Path(__file__).resolve().parent.parent
 _START_TIMEOUT = 40.0
 _PR_SET_PDEATHSIG = 1
+_EXPECTED_WARNING = "gateway.accepts_all_id_tokens"
 _libc = ctypes.CDLL(None)
 
 
@@ -223,9 +224,9 @@ def gateway(
         try:
             yield Server(name="gateway", pid=process.pid, target=Target(port=ocpp_port, password=password))
         finally:
-            complaints = _log_tail(log)
+            complaints = [line for line in _log_tail(log).splitlines() if _EXPECTED_WARNING not in line]
             if complaints:
-                print(f"the gateway's last log lines:\n{complaints}", file=sys.stderr)
+                print("the gateway's last log lines:", *complaints, sep="\n", file=sys.stderr)
         if process.poll() is not None:
             raise ServerFailed("the gateway ended by itself")
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from twisted.internet import reactor
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
-from twisted.logger import eventAsText
-
+from twisted.logger import LogEvent, LogLevel, eventAsText, formatEvent, globalLogPublisher
 
 
 @pytest.fixture(autouse=True)

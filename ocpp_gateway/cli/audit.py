@@ -74,14 +74,14 @@ def event_of(deed: Deed, *, now: float, event_id: str, actor: str) -> tuple[dict
 
 async def publish(places: Places, reactor: Any, deeds: list[Deed]) -> str | None:
     """Send the events of ``deeds``; what went wrong, or None. Does nothing where no Kafka was named."""
+    brokers = places.kafka_if_given()
+    if brokers is None or not deeds:
+        return None
     from twisted.internet.defer import Deferred, TimeoutError
 
     from ocpp_gateway.kafka.config import KafkaConfig
     from ocpp_gateway.kafka.producer import EventProducer
 
-    brokers = places.kafka_if_given()
-    if brokers is None or not deeds:
-        return None
     clock = SystemClock(reactor)
     outcome: Deferred[BusUnavailable | None] = Deferred()
     waiting = len(deeds)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ocpp_gateway.cli.daemon import DevGateway
+    from ocpp_gateway.kafka.tail import EventTail
     from ocpp_gateway.ops.dev_state import DevState
     from ocpp_gateway.simulator.fleet import Fleet
 
@@ -97,13 +98,10 @@ def _show(
         raise gateway.failure(f"The gateway has ended by itself, {gateway.ending}.")
 
 
-async def _run(fleet: Fleet, tail: object, console: Console, gateway: DevGateway, stop: asyncio.Event) -> None:
+async def _run(fleet: Fleet, tail: EventTail, console: Console, gateway: DevGateway, stop: asyncio.Event) -> None:
     """The fleet here, the events in a thread beside it; both end together, the events last."""
     from ocpp_gateway.cli.events import EventPrinter
-    from ocpp_gateway.kafka.tail import EventTail
 
-    if not isinstance(tail, EventTail):
-        raise TypeError("an EventTail is needed")
     printer = EventPrinter(
         tail,
         write=lambda text, style: console.print(text, style=style or None),

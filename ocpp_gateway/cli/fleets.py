@@ -48,26 +48,26 @@ class Troubles:
 def counters(tally: Tally, seconds: float) -> Table:
     """The tally as a small table."""
     median, slow = tally.latency(0.5), tally.latency(0.99)
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")  # fits into 80 columns
     for column in (
         "time",
         "online",
         "charging",
         "sessions",
-        "energy",
+        "kWh",
         "CALLs",
         "p50/p99 ms",
         "errors",
         "reconnects",
     ):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     bad = tally.call_errors + tally.timeouts
     table.add_row(
         f"{int(seconds) // 60}:{int(seconds) % 60:02d}",
         Text(str(tally.online), "green" if tally.online else "red"),
         str(tally.charging),
         f"{tally.finished_transactions}/{tally.transactions}",
-        f"{tally.energy_wh / 1000:.2f} kWh",
+        f"{tally.energy_wh / 1000:.2f}",
         str(tally.answered),
         "-" if median is None or slow is None else f"{median * 1000:.0f}/{slow * 1000:.0f}",
         Text(str(bad), "red" if bad else ""),

@@ -88,6 +88,10 @@ class ProducerLink:
         if self._flush_seconds is None:
             self._flush_seconds = flush_seconds
 
+    def join(self) -> None:
+        """Wait for the thread that has told its end; takes no time worth mentioning."""
+        self._thread.join(1.0)
+
     def ask_for_topics(self, topics: tuple[str, ...], seconds: float) -> DeliveryFailed | None:
         """Whether the cluster answers and has these topics; blocks for at most ``seconds``, so not for the reactor.
 

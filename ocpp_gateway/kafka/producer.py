@@ -307,6 +307,7 @@ class EventProducer:
 
     def _closed(self, link: ProducerLink) -> None:
         self._last_link = None
+        link.join()
         self._undelivered += link.pending
         waiters, self._close_waiters = self._close_waiters, []
         for waiter in waiters:

@@ -90,7 +90,8 @@ class EmbeddedRedis:
     def start(self) -> None:
         """Start the server and wait until it answers. Raises StartFailed."""
         self.stop()
-        self._output = tempfile.TemporaryFile()  # without a name: nothing is left, however we end
+        # Without a name: nothing is left, however we end.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         try:
             for _ in range(1 if self.port else _PORT_ATTEMPTS):
                 port = self.port or _free_port()

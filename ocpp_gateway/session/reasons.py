@@ -40,8 +40,11 @@ _OURS_BY_CODE = {
 }
 
 
-def from_close_codes(sent: int | None, received: int | None) -> CloseReason:
-    """The reason of a close that the WebSocket layer made by itself: by the code it ``sent``, else by who spoke."""
+def from_close_codes(sent: int | None, received: int | None, *, is_clean: bool) -> CloseReason:
+    """The reason of a close that the WebSocket layer made by itself: by the code it ``sent``, else by who spoke.
+
+    ``is_clean``: a close frame came, which may have been one without a code.
+    """
     if sent is not None and sent in _OURS_BY_CODE:
         return _OURS_BY_CODE[sent]
-    return CloseReason.PEER_CLOSED if received is not None else CloseReason.CONNECTION_LOST
+    return CloseReason.PEER_CLOSED if is_clean or received is not None else CloseReason.CONNECTION_LOST

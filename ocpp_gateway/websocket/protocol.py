@@ -26,6 +26,7 @@ from ocpp_gateway.handshake.upgrade import upgrade_block
 from ocpp_gateway.session.opening import Admitted, Request
 from ocpp_gateway.session.reasons import CloseReason, from_close_codes
 from ocpp_gateway.session.session import Session
+from ocpp_gateway.websocket.frames import text_frame
 
 if TYPE_CHECKING:
     from ocpp_gateway.websocket.factory import OcppFactory
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 _log = Logger()
 
 MAX_HEADER_BYTES = 16_384
+_MAX_FRAGMENTS = 4096
+"""Fragments that a message may come in: each costs memory and time of its own, even if it is empty."""
+
 _MAX_PIECES = 4096
-"""Pieces (fragments, or TCP segments of one) that a message may come in: each costs memory of its own."""
+"""Pieces of one fragment, as the network delivered them, that are kept before they are joined."""
 
 
 @implementer(IPushProducer)
@@ -165,12 +169,26 @@ class OcppProtocol(WebSocketServerProtocol):
         self.transport.registerProducer(self, True)
         self._session = self.factory.sessions.open(*admitted.session, self)
 
-    def onMessageFrame(self, payload: Any) -> None:
-        """Autobahn's: one fragment is complete, in pieces as it came."""
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """Autobahn's: a piece of a fragment. A slow line may deliver single bytes: they must not cost an object each."""
         if not self.failedByMe:
-            self.message_data.extend(payload)
-            if len(self.message_data) > _MAX_PIECES and self._session is not None:
+            pieces = self.frame_data
+            pieces.append(payload)
+            if len(pieces) > _MAX_PIECES:
+                pieces[:] = [b"".join(pieces)]
+
+    def onMessageFrame(self, payload: Any) -> None:
+        """Autobahn's: one fragment is complete, in pieces as it came. Nothing is collected for a message too late."""
+        if self.state == self.STATE_OPEN:
+            self.message_data.append(payload[0] if len(payload) == 1 else b"".join(payload))
+            if len(self.message_data) > _MAX_FRAGMENTS and self._session is not None:
                 self._session.close(CloseReason.TOO_MANY_FRAGMENTS)
+
+    def onMessageEnd(self) -> None:
+        """Autobahn's: one message is complete. Autobahn's own also fires a signal, by a Deferred for each message."""
+        if not self.failedByMe:
+            self.onMessage(b"".join(self.message_data), self.message_is_binary)
+        self.message_data = []
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Autobahn's: one message. Whatever goes wrong in here ends this connection only."""
@@ -192,6 +210,10 @@ class OcppProtocol(WebSocketServerProtocol):
             )
             session.close(CloseReason.INTERNAL_ERROR)
 
+    def _fail_connection(self, code: int = 1002, reason: str = "") -> None:
+        """Autobahn's: the peer broke the protocol. Its text quotes numbers of the peer's; the table's text goes out."""
+        super()._fail_connection(code, from_close_codes(code, None, is_clean=False).text)
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Autobahn's: the connection is gone, upgraded or not."""
         opening, self._opening = self._opening, None
@@ -199,15 +221,21 @@ class OcppProtocol(WebSocketServerProtocol):
             opening.cancel()
         session, self._session = self._session, None
         if session is not None:
-            why = from_close_codes(self.localCloseCode if self.closedByMe else None, self.remoteCloseCode)
-            self.factory.closed(session, why, self.localCloseCode if self.closedByMe else self.remoteCloseCode)
+            sent = self.localCloseCode if self.closedByMe else None
+            why = from_close_codes(sent, self.remoteCloseCode, is_clean=wasClean)
+            try:
+                self.factory.closed(session, why, sent if self.closedByMe else self.remoteCloseCode)
+            except Exception:
+                # Autobahn counts the connection out only behind this call.
+                _log.failure("A session could not be ended", event="session.failed", reason="internal_error")
 
     # What a session asks for (session.session.Connection).
 
     def send_text(self, data: bytes) -> None:
         """See session.session.Connection."""
         if self.state == self.STATE_OPEN:
-            self.sendMessage(data, False)
+            # Written at once: sendMessage asks after masks, fragments, chops and traffic statistics first, all off here.
+            self.transport.write(text_frame(data))
 
     def close(self, reason: CloseReason) -> None:
         """See session.session.Connection."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from cli.cli_runner import environment, run
+from cli.cli_runner import run, run_here
 
 from ocpp_gateway.auth.hashing import HashDefaults, ScryptParameters
 from ocpp_gateway.auth.record import IdentityRecord
@@ -28,30 +28,20 @@ def redis() -> Iterator[dict[str, str]]:
 @pytest.fixture
 def place(redis: dict[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
     """A Redis with nothing of another test in it, and cheap hashing."""
-    return {**redis, "REDIS_PREFIX": request.node.name, "OCPP_AUTH_SCRYPT_N": "16"}
+    return {**redis, "REDIS_PREFIX": f"test-{abs(hash(request.node.name))}", "OCPP_AUTH_SCRYPT_N": "16"}
 
 
 def stored(place: dict[str, str], cp_id: str) -> IdentityRecord:
-    """The record as the gateway would read it."""
-    script = (
-        "import os, sys\n"
-        "from ocpp_gateway.cli.endpoints import Places\n"
-        "from ocpp_gateway.cli.reactor import run_in_reactor\n"
-        "from ocpp_gateway.cli.store import with_redis\n"
-        "places = Places(dev=False, redis_url=os.environ['REDIS_URL'], environ=dict(os.environ))\n"
-        "async def read(client, identities): return await identities.get(sys.argv[1])\n"
-        "async def work(reactor): return await with_redis(places, reactor, read)\n"
-        "sys.stdout.buffer.write(run_in_reactor(work) or b'')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, cp_id],
-        check=False,
-        capture_output=True,
-        env=environment(**place),
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return IdentityRecord.parse(done.stdout, cp_id)
+    """The record as the gateway would read it; fetched by hand, so that our own client does not vouch for itself."""
+    url = urlsplit(place["REDIS_URL"])
+    key = f"{place['REDIS_PREFIX']}:chargers:{cp_id}"
+    with socket.create_connection((str(url.hostname), url.port or 0), timeout=5.0) as connection:
+        reader = connection.makefile("rb")
+        connection.sendall(f"AUTH {url.password}\r\nGET {key}\r\n".encode())
+        assert reader.readline() == b"+OK\r\n"
+        length = int(reader.readline().removeprefix(b"$"))
+        assert length > 0, f"no {key}"
+        return IdentityRecord.parse(reader.read(length), cp_id)
 
 
 def accepts(record: IdentityRecord, secret: bytes) -> bool:
@@ -97,7 +87,8 @@ def test_a_charge_point_from_the_first_day_to_the_last(place: dict[str, str]) ->
     assert unsure.returncode == 1
     assert run("charger", "remove", "CP-001", "--yes", **place).stdout == "CP-001 removed\n"
     gone = run("charger", "show", "CP-001", **place)
-    assert gone.returncode == 1 and "no record" in gone.stderr
+    assert gone.returncode == 1 and "no record of CP-001" in gone.stderr
+    assert run("charger", "enable", "CP-001", **place).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -152,12 +143,10 @@ def test_lists_are_filtered(place: dict[str, str]) -> None:
         (("charger", "add", "no prefix"), "OCPP_CHARGE_POINT_ID_PATTERN"),
         (("charger", "add", "CP-9", "--allow-ip", "10.0.0.0.1"), "--allow-ip"),
         (("charger", "add", "CP-9", "--password-file", "/nowhere"), "Cannot read"),
-        (("charger", "enable", "CP-9"), "no record of CP-9"),
-        (("charger", "remove", "CP-9", "--yes"), "no record of CP-9"),
     ],
 )
-def test_mistakes_are_explained(place: dict[str, str], arguments: tuple[str, ...], word: str) -> None:
-    done = run(*arguments, **place)
+def test_mistakes_are_explained(arguments: tuple[str, ...], word: str) -> None:
+    done = run_here(*arguments)
     assert done.returncode in (1, 2)
     assert word in done.stderr
 
@@ -167,7 +156,7 @@ def test_a_redis_that_is_not_there_is_named_without_its_password() -> None:
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr and "REDIS_URL" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
-    told = run("--redis-url", "redis://:hunter2@127.0.0.1:1", "charger", "list")
+    told = run_here("--redis-url", "redis://:hunter2@127.0.0.1:1", "charger", "list")
     assert told.returncode == 2 and "set REDIS_URL instead" in told.stderr
 
 

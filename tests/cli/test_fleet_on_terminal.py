@@ -23,7 +23,7 @@ def test_counters_fit_a_terminal_of_80_columns() -> None:
     Console(file=out, width=80).print(counters(tally, 3725.0))
     lines = out.getvalue().splitlines()
     assert len(lines) == 2
-    assert lines[1].split() == ["62:05", "100", "82", "1738/1820", "1234.57", "kWh", "123456", "51/100", "0", "7"]
+    assert lines[1].split() == ["62:05", "100", "82", "1738/1820", "1234.57", "123456", "51/100", "0", "7"]
 
 
 def test_the_summary_tells_what_went_wrong() -> None:

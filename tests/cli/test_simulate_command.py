@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli.cli_runner import COMMAND, environment, run
+from cli.cli_runner import COMMAND, environment, run, run_here
 from simulator.small_csms import SmallCsms
 
+from ocpp_gateway.cli.endpoints import Places
+from ocpp_gateway.cli.failure import Failure
 from ocpp_gateway.cli.simulate import _taken_apart
 
 
@@ -125,7 +127,7 @@ def test_duration_ends_it() -> None:
     ],
 )
 def test_contradictions_are_usage_errors(arguments: tuple[str, ...]) -> None:
-    done = run("simulate", *arguments)
+    done = run_here("simulate", *arguments)
     assert done.returncode == 2
     assert "Error" in done.stderr
 
@@ -173,10 +175,19 @@ def test_help_needs_nothing_heavy() -> None:
     assert {"charger", "simulate", "tail", "demo"} <= set(listed.stdout.split())
 
 
-def test_a_dev_file_is_found_by_dev(tmp_path: Path) -> None:
+def test_a_dev_file_wins_over_the_environment(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
-    state = {"redisUrl": "redis://127.0.0.1:1/0", "kafkaBrokers": "127.0.0.1:1", "httpPort": 1, "ocppPort": 2}
+    state = {"redisUrl": "redis://127.0.0.1:1/0", "kafkaBrokers": "127.0.0.1:2", "httpPort": 1, "ocppPort": 3}
     path.write_text(json.dumps({**state, "pid": os.getpid()}))
-    done = run("--dev", "charger", "list", OCPP_DEV_STATE_FILE=str(path), REDIS_URL="redis://elsewhere:1")
-    assert done.returncode == 1
-    assert "127.0.0.1:1/0" in done.stderr and "still running" in done.stderr
+    places = Places(dev=True, redis_url="redis://elsewhere", environ={"OCPP_DEV_STATE_FILE": str(path)})
+    assert (places.redis(), places.kafka(), places.ocpp_port()) == ("redis://127.0.0.1:1/0", "127.0.0.1:2", 3)
+    assert Places(dev=False, redis_url="redis://elsewhere").redis() == "redis://elsewhere"
+    assert Places(dev=False, environ={"WEBSOCKET_OCPP_PORT": "81"}).ocpp_port() == 81
+
+
+def test_settings_that_mean_nothing_are_refused_by_name() -> None:
+    for port in ("x", "70000", "-1"):
+        with pytest.raises(Failure, match="PORT must be"):
+            Places(dev=False, environ={"PORT": port}).port("port")
+    with pytest.raises(Failure, match="OCPP_CHARGE_POINT_ID_PATTERN"):
+        Places(dev=False, environ={"OCPP_CHARGE_POINT_ID_PATTERN": "("}).identity_pattern()

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from cli.cli_runner import COMMAND, environment, run
+from cli.cli_runner import COMMAND, environment, run, run_here
 from confluent_kafka import Producer
 
 from ocpp_gateway.cli.events import EventPrinter
@@ -135,9 +135,9 @@ def test_the_command_ends_cleanly_when_it_is_stopped(brokers: str, number: signa
 
 
 def test_what_is_missing_is_said() -> None:
-    done = run("tail")
+    done = run_here("tail")
     assert done.returncode == 1 and "KAFKA_BROKERS" in done.stderr
-    embedded = run("tail", KAFKA_BROKERS="embedded://")
+    embedded = run_here("tail", KAFKA_BROKERS="embedded://")
     assert embedded.returncode == 1 and "--dev" in embedded.stderr
-    nowhere = run("--dev", "tail", OCPP_DEV_STATE_FILE="/nowhere/dev.json")
+    nowhere = run_here("--dev", "tail", OCPP_DEV_STATE_FILE="/nowhere/dev.json")
     assert nowhere.returncode == 1 and "/nowhere/dev.json" in nowhere.stderr

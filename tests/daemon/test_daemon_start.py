@@ -101,7 +101,9 @@ def test_kafka_that_does_not_answer_is_a_failed_start(redis_url: str) -> None:
     assert "KAFKA_BROKERS" in failed["problem"]
 
 
-def test_both_signals_end_it_cleanly_and_the_lease_goes_with_it(redis: redis_py.Redis, redis_url: str, brokers: str) -> None:
+def test_both_signals_end_it_cleanly_and_the_lease_goes_with_it(
+    redis: redis_py.Redis, redis_url: str, brokers: str
+) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         gateway = Gateway(redis_url, brokers, NODE_ID=f"node-{number}")
         with gateway:
@@ -193,7 +195,9 @@ def _logged(output: str, name: str) -> dict[str, Any]:
 
 
 def _until_logged(path: Path, name: str) -> None:
-    with subprocess.Popen(["tail", "-n", "+1", "-F", str(path)], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as tail:
+    with subprocess.Popen(
+        ["tail", "-n", "+1", "-F", str(path)], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+    ) as tail:
         assert tail.stdout is not None
         for line in tail.stdout:
             if json.loads(line)["event"] == name:

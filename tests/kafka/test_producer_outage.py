@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
-import threading
 
 import pytest
+import pytest_twisted
 from support.kafka_reader import read_topic
 from support.mock_kafka import MockKafka
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
+from twisted.protocols.basic import Int32StringReceiver
+from twisted.protocols.portforward import ProxyFactory
 
 from ocpp_gateway.errors import BusUnavailable, ConfigError
 from ocpp_gateway.kafka.producer import EventProducer
@@ -131,34 +136,67 @@ reactor.run()
     assert ran.stderr == ""
 
 
-async def test_a_fatal_error_replaces_the_client_and_fails_what_it_held(topic, producing, publish, tmp_path, quiet):
-    """librdkafka calls an error fatal that it cannot repair; a gap in the order, when told to mind gaps, is one."""
-    path = tmp_path / "kafka.properties"
-    path.write_text("enable.gapless.guarantee=true\nmessage.timeout.ms=1500\nsocket.timeout.ms=1000\n")
-    with MockKafka() as kafka:
-        environ = {"KAFKA_CONFIG_FILE": str(path)}
-        async with producing(kafka.brokers, environ=environ, log=quiet.log, max_pending_messages=2) as producer:
-            assert await publish(producer, topic, b"before") is None
-            with kafka.frozen():
-                outcomes = [publish(producer, topic, b"lost") for _ in range(2)]
-                room = producer.when_room()
-                failures = await gatherResults(outcomes)
-                assert all(isinstance(failure, BusUnavailable) for failure in failures)
-                await room
-            assert not producer.congested
-            assert await _published_at_last(producer, publish, topic) is None
-            assert producer.pending == 0
-    errors = quiet.at_least("error")
-    assert {event["event"] for event in errors} == {"kafka.client_fatal"}
-    assert [thread.name for thread in threading.enumerate() if thread.name == "kafka-producer"] == []
+class OutdatedBroker(Int32StringReceiver):
+    """Answers as a broker that does not know idempotent producers, which librdkafka cannot live with."""
+
+    KNOWN = (
+        (0, 0, 7),
+        (3, 0, 4),
+        (18, 0, 0),
+    )  # (Produce, Metadata, ApiVersions), each with its oldest and newest version
+
+    def stringReceived(self, string: bytes) -> None:
+        (correlation_id,) = struct.unpack_from(">i", string, 4)
+        unsupported_version = 35  # what any broker says to a newer ApiVersions, together with the list
+        body = struct.pack(
+            ">ihi", correlation_id, unsupported_version if string[:4] != b"\0\x12\0\0" else 0, len(self.KNOWN)
+        )
+        self.sendString(body + b"".join(struct.pack(">hhh", *one) for one in self.KNOWN))
+
+
+@pytest_twisted.async_yield_fixture
+async def bootstrap():
+    """A port of which a test says what answers there: ``serve(factory)``, in place of what did."""
+    listening: list[IListeningPort] = []
+
+    async def serve(factory: ServerFactory) -> str:
+        number = 0
+        if listening:
+            number = listening[0].getHost().port
+            await listening.pop().stopListening()
+        listening.append(reactor.listenTCP(number, factory, interface="127.0.0.1"))
+        return f"127.0.0.1:{listening[0].getHost().port}"
+
+    yield serve
+    await listening.pop().stopListening()
+
+
+async def test_a_fatal_error_replaces_the_client_and_fails_what_it_held(
+    brokers, topic, producing, publish, quiet, bootstrap
+):
+    address = await bootstrap(ServerFactory.forProtocol(OutdatedBroker))
+    async with producing(address, log=quiet.log, max_pending_messages=2) as producer:
+        outcomes = [publish(producer, topic, b"lost") for _ in range(2)]
+        assert producer.congested
+        room = producer.when_room()
+        assert {failure.reason for failure in await gatherResults(outcomes)} == {"kafka_client_restarted"}
+        await room
+        assert not producer.congested
+        host, _, port = brokers.partition(",")[0].rpartition(":")
+        assert await bootstrap(ProxyFactory(host, int(port))) == address
+        assert await _published_at_last(producer, publish, topic) is None
+        assert producer.pending == 0
+    assert {event["event"] for event in quiet.at_least("error")} == {"kafka.client_fatal"}
+    assert {record.value for record in read_topic(brokers, topic)} == {b"after"}
 
 
 async def _published_at_last(producer: EventProducer, publish, topic: str) -> BusUnavailable | None:
-    """The clients made while the broker is frozen may fail as well; one of the next gets through."""
+    """Clients made before the broker became a better one may fail as well; one of the next gets through."""
     while True:
         try:
             failure = await publish(producer, topic, b"after")
-        except BusUnavailable:
+        except BusUnavailable as refusal:
+            assert refusal.reason == "kafka_client_restarted"
             await deferLater(reactor, 0.1)
         else:
             if failure is None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
+import signal
 import threading
 import time
 import urllib.error
@@ -13,10 +16,15 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from attrs import define, field, frozen
+import attrs
+from attrs import define, field
+from support.kafka_broker import KafkaBroker
+from support.mock_kafka import MockKafka
 from support.stations import PASSWORD, SUBPROTOCOLS, basic, now
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+
+from ocpp_gateway.redis.embedded import EmbeddedRedis
 
 
 def until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0) -> Any:
@@ -28,6 +36,19 @@ def until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0) -> 
     return found
 
 
+@contextlib.contextmanager
+def frozen(server: MockKafka | KafkaBroker | EmbeddedRedis) -> Iterator[None]:
+    """``server`` stands still inside the block: all its threads, from the first line on."""
+    assert server._process is not None
+    pid = server._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)  # the signal alone leaves busy threads running for a moment
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def ready(url: str) -> tuple[int, list[str]]:
     """What /ready says: the status, and the reasons if it is not ready."""
     try:
@@ -37,7 +58,7 @@ def ready(url: str) -> tuple[int, list[str]]:
         return refusal.code, json.loads(refusal.read())["reasons"]
 
 
-@frozen
+@attrs.frozen
 class Refusal:
     """A handshake that was not answered with 101."""
 
@@ -55,16 +76,19 @@ class Caller:
     version: str = "1.6"
     password: str = PASSWORD
     _socket: ClientConnection | None = None
+    _exits: contextlib.ExitStack = field(factory=contextlib.ExitStack)
 
     def open(self) -> Caller:
-        self._socket = connect(
-            f"{self.url}/ocpp/{self.version}/{self.charge_point_id}",
-            subprotocols=[SUBPROTOCOLS[self.version]],  # type: ignore[list-item]
-            additional_headers=basic(self.charge_point_id, self.password),
-            open_timeout=15,
-            close_timeout=1,
-            ping_interval=None,
-            max_queue=None,
+        self._socket = self._exits.enter_context(
+            connect(
+                f"{self.url}/ocpp/{self.version}/{self.charge_point_id}",
+                subprotocols=[SUBPROTOCOLS[self.version]],  # type: ignore[list-item]
+                additional_headers=basic(self.charge_point_id, self.password),
+                open_timeout=15,
+                close_timeout=1,
+                ping_interval=None,
+                max_queue=None,
+            )
         )
         return self
 
@@ -105,7 +129,7 @@ class Caller:
         raise AssertionError(f"heard {frame}")
 
     def close(self) -> None:
-        self.socket.close()
+        self._exits.close()
 
     @property
     def socket(self) -> ClientConnection:
@@ -151,7 +175,7 @@ def event_2x(kind: str, number: int, transaction_id: str) -> dict[str, Any]:
     }
 
 
-@frozen
+@attrs.frozen
 class Answered:
     """A CALL and the CALLRESULT that it got."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -17,15 +16,18 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 TWISTD = Path(sys.executable).with_name("twistd")
-_PR_SET_PDEATHSIG = 1
 
 
 class GatewayEnded(Exception):
     """The daemon ended while something was expected of it."""
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+# PR_SET_PDEATHSIG = 1: the daemon is gone with the test run, whatever ends that.
+_END_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Gateway:
@@ -68,12 +70,11 @@ class Gateway:
 
     def start(self) -> Gateway:
         self._process = subprocess.Popen(
-            [str(TWISTD), "-n", "--pidfile=", "ocpp-gateway"],
+            [sys.executable, "-c", _END_WITH_PARENT, str(TWISTD), "-n", "--pidfile=", "ocpp-gateway"],
             env=self._environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=_end_with_parent,
         )
         threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
         started = self.wait_for("gateway.started", seconds=30)

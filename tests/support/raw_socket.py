@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -153,6 +154,11 @@ class RawSocket:
                 self._receive()
         except PeerClosed as closed:
             return closed.args[0]
+
+    def finish(self) -> None:
+        """Say that no more will come, and go on listening."""
+        with contextlib.suppress(OSError):  # the other side was faster
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self._socket.close()

@@ -122,9 +122,7 @@ async def charge_2x(point: Any, library: Any) -> list[Any]:
         )
 
     return [
-        await point.call(
-            call.BootNotification(charging_station={"model": "M", "vendorName": "V"}, reason="PowerUp")
-        ),
+        await point.call(call.BootNotification(charging_station={"model": "M", "vendorName": "V"}, reason="PowerUp")),
         await point.call(
             call.StatusNotification(timestamp=now(), connector_status="Available", evse_id=1, connector_id=1)
         ),
