@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 _READY_CHECK_SECONDS = 2.0
+_ABORT_SECONDS = 1.0
 
 
 @define(eq=False)
@@ -284,6 +285,10 @@ class Gateway(Service):
         except TimeoutError:
             log.warn("{count} connections did not end in time", event="gateway.drain_timeout", count=len(node.sessions))
             node.sessions.abort_all(CloseReason.SERVICE_RESTART)
+            # Their ends are told of a turn of the reactor later, and go to Kafka and Redis like those of the others.
+            gone = node.sessions.when_empty()
+            gone.addTimeout(_ABORT_SECONDS, self.reactor)
+            await gone
 
     async def _stop_kafka(self) -> None:
         await self._dependencies.close_kafka()

@@ -98,7 +98,7 @@ def wire(
         admission.reopen(KAFKA_UNAVAILABLE)
 
     holds = Holds(settings.ocpp_publish_timeout, clock)
-    writability = Writability(clock, kafka_lost, kafka_regained)
+    writability = Writability(clock, kafka_lost, kafka_regained, patience=settings.ocpp_publish_timeout)
     topics = {topic: topic.value for topic in Topic}
     uplink = Uplink(
         schemas=schemas,

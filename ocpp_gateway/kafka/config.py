@@ -58,6 +58,8 @@ _DEFAULTS: Final[dict[str, Value]] = {
     "socket.connection.setup.timeout.ms": 10_000,
     "socket.keepalive.enable": True,
     "reconnect.backoff.max.ms": 2_000,
+    # How long a topic created, or moved, behind our back goes unnoticed at most.
+    "topic.metadata.refresh.interval.ms": 30_000,
     "log.connection.close": False,
 }
 
@@ -197,7 +199,9 @@ def _refusal(entry: Property) -> str | None:
         canonical, spellings = GUARANTEES[entry.name]
         if entry.value.lower() not in spellings:
             return f"the gateway's guarantees need {canonical}={spellings[0]}"
-    if "_" in entry.name and entry.name != "log_level":  # confluent_kafka's Python callbacks: error_cb, logger and the like
+    if (
+        "_" in entry.name and entry.name != "log_level"
+    ):  # confluent_kafka's Python callbacks: error_cb, logger and the like
         return "no such property"
     return None
 

@@ -9,8 +9,9 @@ simply wait, for as long as it takes; nobody's CALL is answered meanwhile, and t
 * beyond the bound ``publish`` raises BusQueueFull.
 
 A topic that does not exist is created by the brokers where they do so (``auto.create.topics.enable``). Where they do
-not, ``check`` fails with ``kafka_topic_unknown`` at start, and a record for it fails with the same reason after
-librdkafka's ``topic.metadata.propagation.max.ms`` (30 s).
+not, ``check`` fails with ``kafka_topic_unknown`` at start. A record for it fails with the same reason, after
+librdkafka's ``topic.metadata.propagation.max.ms`` (30 s) or at once when it knows already; once the topic is there, the
+next ``check``, or librdkafka's own look every 30 s, makes it usable.
 
 A fatal error of the client (the brokers lost track of the idempotent producer, for one) ends that client: its records
 fail with ``kafka_client_restarted``, and a new one takes over, at once the first time and at growing intervals then.
@@ -120,7 +121,7 @@ class EventProducer:
             if error.args[0].code() == KafkaError._FATAL:
                 self._replace(link, error.args[0].str())
                 raise DeliveryFailed(CLIENT_RESTARTED, "the Kafka client had a fatal error") from error
-            raise delivery_failed(error.args[0]) from error
+            raise self._told(delivery_failed(error.args[0])) from error
         pending = link.pending
         if pending == 1:
             self._waiting_since = self._clock.monotonic()
@@ -251,7 +252,9 @@ class EventProducer:
                 self._undelivered += 1
                 return DeliveryFailed(CLOSED, "the producer was closed before Kafka confirmed the record")
             return DeliveryFailed(CLIENT_RESTARTED, "the Kafka client had a fatal error")
-        failure = delivery_failed(error)
+        return self._told(delivery_failed(error))
+
+    def _told(self, failure: DeliveryFailed) -> DeliveryFailed:
         self._client_log.warn("kafka.delivery_failed", failure.reason, f"record not delivered: {failure}")
         return failure
 

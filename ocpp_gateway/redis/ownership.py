@@ -191,6 +191,7 @@ class Ownership:
                     self.node_id,
                     orjson.dumps(charge_point_id),
                     orjson.dumps(self.node_id),
+                    self._held.get(charge_point_id, 0),
                 ],
             )
         except StoreUnavailable:

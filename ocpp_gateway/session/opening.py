@@ -78,6 +78,10 @@ class OpeningCounters(Protocol):
         """A tolerated deviation."""
         ...
 
+    def count_handshake(self, reason: str) -> None:
+        """A handshake was refused for ``reason``."""
+        ...
+
 
 @frozen(kw_only=True)
 class Request:
@@ -187,8 +191,10 @@ class Opening:
         )
 
     def log_unknown_path(self, target: str, address: str) -> None:
-        """A request for a path that the HTTP port does not have."""
-        self.log_refusal("unknown_path" if suspicion(target) is None else "suspicious_path", address, target)
+        """A request for a path that the HTTP port does not have: counted and logged as the OCPP port does."""
+        reason = "unknown_path" if suspicion(target) is None else "suspicious_path"
+        self.counters.count_handshake(reason)
+        self.log_refusal(reason, address, target)
 
     async def _record(self, charge_point_id: str) -> IdentityRecord:
         raw = await self.identities.get(charge_point_id)

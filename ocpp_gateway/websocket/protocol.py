@@ -170,7 +170,7 @@ class OcppProtocol(WebSocketServerProtocol):
         self._session = self.factory.sessions.open(*admitted.session, self)
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """Autobahn's: a piece of a fragment. A slow line may deliver single bytes: they must not cost an object each."""
+        """Autobahn's: a piece of a fragment. A slow line may deliver bytes singly, and none may cost an object."""
         if not self.failedByMe:
             pieces = self.frame_data
             pieces.append(payload)

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import redis as redis_py
 from attrs import field, frozen
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.gateway import Gateway
-from support.raw_socket import CLOSE, RawSocket, Response, handshake, http_get, metric
+from support.raw_socket import CLOSE, PeerClosed, RawSocket, Response, handshake, http_get, metric
 from support.stations import PASSWORD, basic, provision
 
 from ocpp_gateway.handshake.reasons import REFUSALS
@@ -163,15 +165,15 @@ MALFORMED = [
     Refused("malformed_request", with_block(lambda block: block.replace(b"Host: ", b"Host : "))),
     Refused("malformed_request", with_block(lambda block: block.replace(b"Host: localhost", b"no colon"))),
     Refused("malformed_request", raw(b"\x16\x03\x01\x02\x00\r\n\r\n".replace(b"\x16\x03\x01\x02\x00", b"?"))),
-    *(
-        Refused("control_bytes", with_block(lambda block, byte=byte: block.replace(b"Host: ", b"Host: x" + byte)))
-        for byte in (b"\x00", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\x7f", b"\x85", b"\n", b"\r")
-    ),
     Refused(
         "control_bytes",
         lambda identity: handshake(
             f"/ocpp/{identity}", headers=[("X-A", "1\x0bAuthorization: " + authorization(identity)[1])]
         ),
+    ),
+    *(
+        Refused("control_bytes", with_block(lambda block, byte=byte: block.replace(b"Host: ", b"Host: x" + byte)))
+        for byte in (b"\x00", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\x7f", b"\x85", b"\n", b"\r")
     ),
     Refused("control_bytes", raw(b"GET /ocpp/CP-1\x00 HTTP/1.1\r\nHost: a\r\n\r\n")),
     Refused("folded_header", with_block(lambda block: block.replace(b"Host: ", b"X-A: 1\r\n 2\r\nHost: "))),
@@ -277,13 +279,13 @@ def assert_refused(case: Refused, answer: Response) -> None:
 
 
 @pytest.fixture
-def refuse(gateway: Gateway, redis_url: str, address: str, charge_point_id: str) -> Callable[[Refused, int], None]:
+def refuse(gateway: Gateway, redis_url: str, charge_point_id: str) -> Callable[[Refused, int], None]:
     def check(case: Refused, port: int) -> None:
+        address = next(_addresses)
+        provision(redis_url, charge_point_id, **(case.record or {}))
         if case.record is None:
             with redis_py.Redis.from_url(redis_url) as client:
                 client.delete(f"chargers:{charge_point_id}")
-        elif case.record:
-            provision(redis_url, charge_point_id, **case.record)
         counted = metric(gateway.http_port, "ocpp_handshakes_total", result="refused", reason=case.reason)
         with RawSocket(port, address=address) as connection:
             connection.send(case.request(charge_point_id))
@@ -296,25 +298,19 @@ def refuse(gateway: Gateway, redis_url: str, address: str, charge_point_id: str)
     return check
 
 
-@pytest.mark.parametrize("case", MALFORMED, ids=str)
-def test_a_malformed_request_is_refused(
-    gateway: Gateway, refuse: Callable[[Refused, int], None], case: Refused
+@pytest.mark.parametrize("reason", sorted({case.reason for case in (*MALFORMED, *UNWANTED)}))
+def test_a_refusal_has_its_status_its_headers_and_its_name(
+    gateway: Gateway, refuse: Callable[[Refused, int], None], reason: str
 ) -> None:
-    refuse(case, gateway.ocpp_port)
+    for case in (*MALFORMED, *UNWANTED):
+        if case.reason == reason:
+            refuse(case, gateway.ocpp_port)
 
 
-@pytest.mark.parametrize("case", UNWANTED, ids=str)
-def test_who_may_not_connect_is_refused(
-    gateway: Gateway, refuse: Callable[[Refused, int], None], case: Refused
-) -> None:
-    refuse(case, gateway.ocpp_port)
-
-
-@pytest.mark.parametrize("case", {case.reason: case for case in UNWANTED}.values(), ids=str)
-def test_the_http_port_refuses_the_same(
-    gateway: Gateway, refuse: Callable[[Refused, int], None], case: Refused
-) -> None:
-    refuse(case, gateway.http_port)
+def test_the_http_port_refuses_the_same(gateway: Gateway, refuse: Callable[[Refused, int], None]) -> None:
+    smuggled = next(case for case in MALFORMED if case.reason == "control_bytes")
+    for case in (smuggled, *{case.reason: case for case in UNWANTED}.values()):
+        refuse(case, gateway.http_port)
 
 
 def test_every_reason_for_a_refusal_is_tried_here_or_needs_an_outage() -> None:
@@ -434,6 +430,20 @@ def test_the_subprotocol_is_the_first_that_is_known_and_echoed_as_written(
     assert count() == before + (quirk is not None)
 
 
+def test_the_subprotocol_decides_not_the_path(gateway: Gateway, charge_point_id: str) -> None:
+    def count() -> float:
+        return metric(gateway.http_port, "ocpp_quirks_total", version="2.0.1", quirk="path_version_mismatch")
+
+    before = count()
+    headers = [authorization(charge_point_id)]
+
+    answer = ask(
+        gateway.ocpp_port, handshake(f"/ocpp/1.6/{charge_point_id}", subprotocols="ocpp2.0.1", headers=headers)
+    )
+
+    assert (answer.status, answer.header("Sec-WebSocket-Protocol"), count()) == (101, "ocpp2.0.1", before + 1)
+
+
 def test_a_charge_point_gets_the_version_that_its_record_allows(
     gateway: Gateway, redis_url: str, charge_point_id: str
 ) -> None:
@@ -463,16 +473,13 @@ def test_a_charge_point_gets_the_version_that_its_record_allows(
         "/ocpp/%43P%2d{tail}",
     ],
 )
-@pytest.mark.parametrize("port", ["ocpp", "http"])
-def test_the_identity_is_the_last_segment_decoded_once(
-    gateway: Gateway, charge_point_id: str, target: str, port: str
-) -> None:
+def test_the_identity_is_the_last_segment_decoded_once(gateway: Gateway, charge_point_id: str, target: str) -> None:
     path = target.format(charge_point_id, tail=charge_point_id.removeprefix("CP-"))
-    number = gateway.ocpp_port if port == "ocpp" else gateway.http_port
 
-    assert ask(number, handshake(path, headers=[authorization(charge_point_id)])).status == 101
+    for port in (gateway.ocpp_port, gateway.http_port):
+        assert ask(port, handshake(path, headers=[authorization(charge_point_id)])).status == 101
 
-    gateway.wait_for("session.opened", charge_point_id=charge_point_id)
+    gateway.wait_for("session.opened", charge_point_id=charge_point_id, epoch=2)
 
 
 def test_an_identity_with_reserved_characters_is_percent_encoded(gateway: Gateway, redis_url: str) -> None:
@@ -520,6 +527,30 @@ def test_even_then_the_credential_comes_first(literal_gateway: Gateway, charge_p
     answer = ask(literal_gateway.ocpp_port, request)
 
     assert answer.status == 401
+
+
+# Anything at all.
+
+
+@settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_comes_is_refused_or_let_in_never_an_error_of_ours(
+    gateway: Gateway, redis_url: str, data: st.DataObject
+) -> None:
+    provision(redis_url, "CP-fuzz")
+    block = bytearray(handshake("/ocpp/1.6/CP-fuzz?a=b", headers=[authorization("CP-fuzz"), ("X-A", "1")]))
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, len(block)))
+        block[place : place + data.draw(st.integers(0, 8))] = data.draw(
+            st.binary(max_size=4) | st.sampled_from([b"\r\n", b"\r\n\r\n", b"/", b"%", b"\x0b", b":", b",", b" " * 9])
+        )
+    port = data.draw(st.sampled_from([gateway.ocpp_port, gateway.http_port]))
+    with RawSocket(port) as connection:
+        connection.send(bytes(block) if b"\r\n\r\n" in block else bytes(block) + b"\r\n\r\n")
+        with contextlib.suppress(PeerClosed):
+            answer = connection.response()
+            assert answer.status in (101, 400, 401, 404, 405, 426, 431, 505)
+            assert_no_secrets(repr(answer))
 
 
 # Limits of time and space.
@@ -694,6 +725,18 @@ def test_scans_are_logged_once_per_address(literal_gateway: Gateway, address: st
     ]
     counted = metric(literal_gateway.http_port, "ocpp_handshakes_total", reason="suspicious_path")
     assert counted == before + len(SCANS) + 1
+
+
+def test_a_scan_of_the_http_port_is_counted_and_logged_too(literal_gateway: Gateway, address: str) -> None:
+    before = metric(literal_gateway.http_port, "ocpp_handshakes_total", reason="suspicious_path")
+
+    for target in ("/.env", "/wp-login.php"):
+        request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        assert ask(literal_gateway.http_port, request, address).status == 404
+
+    line = literal_gateway.wait_for("handshake.refused", peer=address)
+    assert (line["reason"], line["suspicion"], line["suppressed"]) == ("suspicious_path", "dotfile", 0)
+    assert metric(literal_gateway.http_port, "ocpp_handshakes_total", reason="suspicious_path") == before + 2
 
 
 def test_each_reason_has_a_line_of_its_own(literal_gateway: Gateway, charge_point_id: str, address: str) -> None:

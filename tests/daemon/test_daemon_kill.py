@@ -51,25 +51,24 @@ def events_of(kafka: Any, points: list[tuple[str, str]]) -> list[dict[str, Any]]
 
 def test_nothing_answered_is_lost_by_a_kill_and_nothing_is_there_twice(redis_url: str, kafka: Any) -> None:
     points = fleet(redis_url, "kill")
-    with Gateway(redis_url, kafka.brokers) as gateway:
-        with Streaming(gateway.url(""), points) as stream:
-            stream.ledger.wait_for(400)
-            gateway.kill()
-            before = len(stream.ledger.answered)
-            with Gateway(redis_url, kafka.brokers) as restarted:
-                stream.url = restarted.url("")
-                stream.ledger.wait_for(before + 400)
-                starts = {
-                    entry.charge_point_id: entry
-                    for entry in stream.ledger.answered[:before]
-                    if entry.action == "StartTransaction"
-                }
-                stream.__exit__(None, None, None)
-                assert len(starts) == len([version for _, version in points if version == "1.6"])
-                for charge_point_id, entry in starts.items():
-                    with Caller(restarted.url(""), charge_point_id) as caller:
-                        again = caller.call("StartTransaction", entry.payload)
-                    assert again["transactionId"] == entry.answer["transactionId"]
+    with Gateway(redis_url, kafka.brokers) as gateway, Streaming(gateway.url(""), points) as stream:
+        stream.ledger.wait_for(400)
+        gateway.kill()
+        before = len(stream.ledger.answered)
+        with Gateway(redis_url, kafka.brokers) as restarted:
+            stream.url = restarted.url("")
+            stream.ledger.wait_for(before + 400)
+            starts = {
+                entry.charge_point_id: entry
+                for entry in stream.ledger.answered[:before]
+                if entry.action == "StartTransaction"
+            }
+            stream.stop()
+            assert len(starts) == len([version for _, version in points if version == "1.6"])
+            for charge_point_id, entry in starts.items():
+                with Caller(restarted.url(""), charge_point_id) as caller:
+                    again = caller.call("StartTransaction", entry.payload)
+                assert again["transactionId"] == entry.answer["transactionId"]
     assert stream.ledger.errors == []
     events = events_of(kafka, points)
     check_in_kafka(events, stream.ledger.answered)
@@ -111,9 +110,7 @@ def test_sigterm_answers_what_is_under_way_and_gives_everything_back(redis_url: 
             assert redis.exists("nodes:node-term", *(f"sessions:{name}" for name, _ in points)) == 0
     events = events_of(kafka, points)
     assert {event["messageId"] for event in events if "messageId" in event} >= set(said)
-    ends = {
-        event["chargePointId"]: event["payload"] for event in events if event["eventType"] == "StationDisconnected"
-    }
+    ends = {event["chargePointId"]: event["payload"] for event in events if event["eventType"] == "StationDisconnected"}
     assert {name: end["reason"] for name, end in ends.items()} == {name: "service_restart" for name, _ in points}
     assert {end["closeCode"] for end in ends.values()} == {1012}
 
@@ -153,4 +150,3 @@ def test_sigterm_while_kafka_is_frozen_ends_in_time_and_answers_nothing(redis_ur
         assert "gateway.undelivered" in {event["event"] for event in gateway.events}
         with redis_py.Redis.from_url(redis_url) as redis:
             assert redis.exists(f"sessions:{charge_point_id}") == 0
-

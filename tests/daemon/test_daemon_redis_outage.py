@@ -13,6 +13,7 @@ import redis as redis_py
 from attrs import define, field
 from support.callers import Caller, event_2x, frozen, meter_16, ready, start_16, stop_16, until
 from support.gateway import Gateway
+from support.kafka_broker import steady_ports
 from support.stations import provision
 
 from ocpp_gateway.redis.embedded import EmbeddedRedis
@@ -68,7 +69,7 @@ class World:
 
 @pytest.fixture
 def world(brokers: str) -> Iterator[World]:
-    with EmbeddedRedis() as server:
+    with EmbeddedRedis(port=steady_ports()[0]) as server:
         for charge_point_id in (KNOWN, NEWCOMER):
             provision(server.url, charge_point_id)
         # Nothing of this is an error of ours: no line at error level is expected at all.
@@ -167,7 +168,7 @@ def test_an_old_connection_does_not_keep_its_charge_point_out_after_redis_lost_e
     After a restart the gateway connects again and sees to its records at once; of a flush it hears later than the
     newcomer comes.
     """
-    with EmbeddedRedis() as server:
+    with EmbeddedRedis(port=steady_ports()[0]) as server:
         provision(server.url, KNOWN)
         with Gateway(server.url, brokers, NODE_ID=NODE, NODE_HEARTBEAT_SECONDS="10") as gateway:
             world = World(server, gateway)
@@ -192,7 +193,7 @@ def test_an_old_connection_does_not_keep_its_charge_point_out_after_redis_lost_e
 
 def test_an_id_given_without_redis_is_known_to_all_nodes_after_it(brokers: str) -> None:
     """Else the meter values of a transaction that outlives the node would look like nobody's."""
-    with EmbeddedRedis() as server:
+    with EmbeddedRedis(port=steady_ports()[0]) as server:
         provision(server.url, KNOWN)
         settings = {"NODE_HEARTBEAT_SECONDS": "1", "SESSION_TTL_SECONDS": "10"}
         with Gateway(server.url, brokers, **settings) as gateway:

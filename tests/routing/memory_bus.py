@@ -56,7 +56,7 @@ class MemoryBus:
             self.congested = True
 
     def when_room(self) -> Deferred[None]:
-        waiter: Deferred[None] = Deferred(lambda cancelled: self._waiters.remove(cancelled))
+        waiter: Deferred[None] = Deferred(self._waiters.remove)
         if self.congested:
             self._waiters.append(waiter)
         else:

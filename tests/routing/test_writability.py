@@ -27,9 +27,7 @@ def watched() -> Watched:
     return Watched()
 
 
-def test_a_wait_in_vain_with_nothing_confirmed_meanwhile_is_the_end(
-    watched: Watched, logged: list[LogEvent]
-) -> None:
+def test_a_wait_in_vain_with_nothing_confirmed_meanwhile_is_the_end(watched: Watched, logged: list[LogEvent]) -> None:
     watched.writability.confirmed()
     watched.clock.advance(1)
     since = watched.clock.monotonic()

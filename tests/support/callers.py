@@ -227,10 +227,14 @@ class Streaming:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.stop()
+        assert kind is not None or not self.failures, self.failures
+
+    def stop(self) -> None:
+        """Each has the answer to its last CALL, and leaves."""
         self._ended.set()
         for thread in self._threads:
             thread.join(30)
-        assert kind is not None or not self.failures, self.failures
 
     def _live(self, charge_point_id: str, version: str) -> None:
         try:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -94,8 +95,9 @@ class Gateway:
 
     def logged(self, name: str) -> list[dict[str, Any]]:
         """Every log line so far with ``event`` ``name``."""
-        while not self._lines.empty():
-            self._take(time.monotonic() + 1, name)
+        with suppress(GatewayEnded):
+            while not self._lines.empty():
+                self._take(time.monotonic() + 1, name)
         return [event for event in self.events if event.get("event") == name]
 
     def stop(self, *, seconds: float = 20) -> int:

@@ -21,6 +21,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -48,6 +49,7 @@ STOP_SECONDS = 20.0
 # Small and quick to start: a test broker handles little, and stops soon.
 JVM = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true")
 PR_SET_PDEATHSIG = 1
+EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class KafkaBrokerFailed(Exception):
@@ -132,7 +134,7 @@ class KafkaBroker:
         """Start it with an empty log on free ports, and wait until it answers."""
         self._jars = fetch(self._cache)
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-broker-"))
-        self._port, self._controller_port = _free_ports(2)
+        self._port, self._controller_port = steady_ports(2)
         self._write_properties()
         formatted = subprocess.run(
             self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties)),
@@ -178,7 +180,9 @@ class KafkaBroker:
 
     def freeze(self) -> None:
         """Stop it where it stands (SIGSTOP): its sockets stay open, and nobody answers."""
-        self._running().send_signal(signal.SIGSTOP)
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)  # the signal alone leaves busy threads running for a moment
 
     def thaw(self) -> None:
         """Let a frozen one go on."""
@@ -280,10 +284,22 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(one.getsockname()[1]) for one in sockets]
+def steady_ports(count: int = 1) -> list[int]:
+    """Free loopback ports that the system gives to nobody else while their server is down.
+
+    Those it would give for port 0 it also gives to the clients that try to connect again meanwhile, and then the
+    server cannot come back.
+    """
+    first = int(EPHEMERAL_PORTS.read_text().split()[0]) if EPHEMERAL_PORTS.exists() else 32768
+    with contextlib.ExitStack() as held:
+        ports: list[int] = []
+        for port in random.sample(range(min(10_000, first - 500), first), k=500):
+            with contextlib.suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise OSError("no free port")
 
 
 def _cluster_id() -> str:

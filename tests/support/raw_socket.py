@@ -123,6 +123,16 @@ class RawSocket:
         for place in range(len(data)):
             self.send(data[place : place + 1])
 
+    def sends_at_most(self, data: bytes, limit: int) -> bool:
+        """Send ``data`` again and again, reading nothing; whether the other side stops taking it before ``limit``."""
+        self._socket.settimeout(1)
+        try:
+            for _ in range(0, limit, len(data)):
+                self._socket.sendall(data)
+        except TimeoutError:
+            return True
+        return False
+
     def response(self) -> Response:
         """The HTTP answer, with the body that its Content-Length announces."""
         while b"\r\n\r\n" not in self._data:

@@ -2,11 +2,15 @@
 --
 -- KEYS: 1 session record, 2 epoch counter
 -- ARGV: 1 new record without its epoch (a JSON object, not empty), 2 seconds a record lives, 3 seconds a counter lives,
---       4 prefix of lease keys, 5 prefix of channels, 6 our node id, 7 charge point id and 8 our node id as JSON strings
+--       4 prefix of lease keys, 5 prefix of channels, 6 our node id, 7 charge point id and 8 our node id as JSON strings,
+--       9 epoch of the session that we have of it, else 0 (Redis may have lost it, with the counter)
 -- Gives: the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0)
 
 local previous = redis.call('GET', KEYS[1])
 local epoch = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+if tonumber(ARGV[9]) > epoch then
+  epoch = tonumber(ARGV[9])
+end
 local previous_node = ''
 if previous then
   local readable, record = pcall(cjson.decode, previous)
