@@ -31,6 +31,7 @@ from ocpp_gateway.kafka.config import KafkaConfig
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ops import logs
 from ocpp_gateway.ops.dev_state import DevState, default_path
+from ocpp_gateway.ops.garbage import settle_garbage
 from ocpp_gateway.ops.http import site
 from ocpp_gateway.ops.metrics import Metrics
 from ocpp_gateway.ops.signals import stop_on_signals
@@ -176,6 +177,7 @@ class Gateway(Service):
         )
         http_port = await self._listen(settings.http_host, settings.port, http, "PORT")
         self._leave_dev_state(http_port, ocpp_port)
+        settle_garbage()
         log.info(
             "Charge points may connect to port {ocpp_port}",
             event="gateway.started",

@@ -64,7 +64,7 @@ _DEFAULTS: Final[dict[str, Value]] = {
 }
 
 _PRODUCER_DEFAULTS: Final[dict[str, Value]] = {
-    "linger.ms": 5,
+    "linger.ms": 1,
     "request.timeout.ms": 10_000,
     # For ever: how long a CALL waits is the session's decision, and a record that comes late is a record kept.
     "message.timeout.ms": 0,

@@ -205,14 +205,16 @@ class EventProducer:
             link.retire(timeout)
         return await waiter
 
-    # The rest runs in the reactor too: what the links' threads have to say arrives by callFromThread.
+    # What the links have to say; in the reactor too.
 
     def _new_link(self) -> ProducerLink:
         link = ProducerLink(
             self._properties,
             client_log=self._client_log,
-            wake=lambda link: self._reactor.callFromThread(self._hand_on, link),
-            broken=lambda link, text: self._reactor.callFromThread(self._replace, link, text),
+            clock=self._clock,
+            call_from_thread=self._reactor.callFromThread,
+            arrived=self._hand_on,
+            broken=self._replace,
         )
         link.start()
         return link

@@ -234,7 +234,7 @@ class OcppProtocol(WebSocketServerProtocol):
     def send_text(self, data: bytes) -> None:
         """See session.session.Connection."""
         if self.state == self.STATE_OPEN:
-            # Written at once: sendMessage asks after masks, fragments, chops and traffic statistics first, all off here.
+            # Autobahn's sendMessage asks after masks, fragments, chops and traffic statistics first: all off here.
             self.transport.write(text_frame(data))
 
     def close(self, reason: CloseReason) -> None:

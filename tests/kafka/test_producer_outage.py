@@ -11,7 +11,7 @@ import pytest_twisted
 from support.kafka_reader import read_topic
 from support.mock_kafka import MockKafka
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
@@ -163,12 +163,12 @@ async def bootstrap():
         number = 0
         if listening:
             number = listening[0].getHost().port
-            await listening.pop().stopListening()
+            await maybeDeferred(listening.pop().stopListening)
         listening.append(reactor.listenTCP(number, factory, interface="127.0.0.1"))
         return f"127.0.0.1:{listening[0].getHost().port}"
 
     yield serve
-    await listening.pop().stopListening()
+    await maybeDeferred(listening.pop().stopListening)
 
 
 async def test_a_fatal_error_replaces_the_client_and_fails_what_it_held(

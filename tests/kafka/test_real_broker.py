@@ -105,8 +105,8 @@ async def test_a_missing_topic_is_told_and_used_once_somebody_has_created_it(
                 await producer.check(2.0)
             assert refusal.value.reason == "kafka_topic_unknown"
             assert topic in str(refusal.value)
-            created = AdminClient({"bootstrap.servers": strict.brokers}).create_topics([NewTopic(topic, 1, 1)])
-            created[topic].result(30)
+            admin = AdminClient({"bootstrap.servers": strict.brokers})
+            admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
             await producer.check(10.0)
             assert await publish(producer, topic, b"x") is None
     [warning] = [event for event in quiet.events if event["event"] == "kafka.delivery_failed"]
