@@ -71,9 +71,14 @@ class StoreUnavailable(DependencyError):
 
 
 class BusUnavailable(DependencyError):
-    """Kafka did not confirm a record."""
+    """Kafka did not confirm a record. ``permanent``: the same record would fail again, whatever becomes of Kafka."""
 
     reason = "kafka_unavailable"
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the record itself is at fault."""
+        return False
 
 
 class BusQueueFull(BusUnavailable):

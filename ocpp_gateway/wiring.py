@@ -98,7 +98,9 @@ def wire(
         admission.reopen(KAFKA_UNAVAILABLE)
 
     holds = Holds(settings.ocpp_publish_timeout, clock)
-    writability = Writability(clock, kafka_lost, kafka_regained, patience=settings.ocpp_publish_timeout)
+    writability = Writability(
+        clock, kafka_lost, kafka_regained, patience=settings.ocpp_publish_timeout, when_room=bus.when_room
+    )
     topics = {topic: topic.value for topic in Topic}
     uplink = Uplink(
         schemas=schemas,
@@ -117,7 +119,7 @@ def wire(
     transactions = RedisTransactionIds(redis, settings.ocpp_transaction_ttl_seconds)
 
     # Answers and sessions.
-    adapters = _adapters(settings, redis, transactions)
+    adapters = _adapters(settings, redis, transactions, clock)
     sessions = Sessions(
         uplink=uplink,
         presence=presence,
@@ -204,7 +206,9 @@ def wire(
     )
 
 
-def _adapters(settings: Settings, redis: RedisClient, transactions: RedisTransactionIds) -> dict[OcppVersion, Adapter]:
+def _adapters(
+    settings: Settings, redis: RedisClient, transactions: RedisTransactionIds, clock: Clock
+) -> dict[OcppVersion, Adapter]:
     verdicts = TokenVerdicts(IdTokenPolicy(settings.ocpp_id_token_policy), RedisIdTokens(redis))
     repeats = Repeats(transactions)
     interval = settings.ocpp_heartbeat_interval
@@ -213,7 +217,7 @@ def _adapters(settings: Settings, redis: RedisClient, transactions: RedisTransac
             verdicts=verdicts,
             repeats=repeats,
             heartbeat_interval=interval,
-            transactions=KnownTransactions(transactions),
+            transactions=KnownTransactions(transactions, clock),
         ),
         **{
             version: Adapter2x(verdicts=verdicts, repeats=repeats, heartbeat_interval=interval, version=version)

@@ -86,6 +86,9 @@ class Answer:
     ``idempotent`` as the only copy, and readers may skip those.
     """
 
+    is_timeless: bool = True
+    """Whether a retransmission may get the same text again: not an answer with a clock in it."""
+
 
 class Adapter(Protocol):
     """One OCPP version's answers. No method raises because of what a peer sent, except CallRefused where stated."""

@@ -46,12 +46,12 @@ def boot_accepted(heartbeat_interval: int) -> Answer:
     def body(now: float) -> bytes:
         return orjson.dumps({"status": "Accepted", "currentTime": iso_seconds(now), "interval": heartbeat_interval})
 
-    return Answer(body)
+    return Answer(body, is_timeless=False)
 
 
 def heartbeat() -> Answer:
     """The clock (OCPP 1.6 section 4.6; 2.0.1 and 2.1 part 2, G02)."""
-    return Answer(lambda now: orjson.dumps({"currentTime": iso_seconds(now)}))
+    return Answer(lambda now: orjson.dumps({"currentTime": iso_seconds(now)}), is_timeless=False)
 
 
 @define(eq=False, kw_only=True)

@@ -6,21 +6,25 @@ from attrs import define, field
 
 from ocpp_gateway.adapters.answers import Caller, StartQuestion, TransactionIds
 from ocpp_gateway.adapters.recent import Recent
+from ocpp_gateway.clock import Clock
 from ocpp_gateway.errors import StoreUnavailable
+
+_NO_SECONDS = 60.0
 
 
 @define(eq=False)
 class KnownTransactions:
     """Redis's knowledge of transaction ids, with the last ``max_entries`` replies remembered on this node.
 
-    A no is remembered as well: a fleet that moves here in mid-transaction would else cost a round trip for each meter
-    value. It cannot become outdated here, because an id that this node allocates is entered at once, and a charge
-    point can only learn another node's allocation by a StartTransaction of its own.
+    A no is remembered as well, for a minute: a fleet that moves here in mid-transaction would else cost a round trip
+    for each meter value. Not for longer, because ids that another node gave while Redis was away are registered later.
     """
 
     _transactions: TransactionIds
+    _clock: Clock
     max_entries: int = 100_000
-    _replies: Recent[tuple[str, int], bool] = field(init=False)
+    # True, or when Redis said no, in monotonic seconds.
+    _replies: Recent[tuple[str, int], bool | float] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._replies = Recent(self.max_entries)
@@ -33,7 +37,12 @@ class KnownTransactions:
 
     def known_here(self, caller: Caller, transaction_id: int) -> bool | None:
         """Whether the id is the caller's; None if Redis has to be asked. Ids below 1 are never allocated."""
-        return False if transaction_id < 1 else self._replies.get((caller.charge_point_id, transaction_id))
+        if transaction_id < 1:
+            return False
+        reply = self._replies.get((caller.charge_point_id, transaction_id))
+        if reply is None or reply is True:
+            return reply
+        return False if self._clock.monotonic() - reply < _NO_SECONDS else None
 
     async def known(self, caller: Caller, transaction_id: int) -> bool | None:
         """Whether the id is the caller's; None if nobody can say."""
@@ -43,5 +52,5 @@ class KnownTransactions:
                 reply = await self._transactions.is_known(caller.charge_point_id, transaction_id)
             except StoreUnavailable:
                 return None
-            self._replies.put((caller.charge_point_id, transaction_id), reply)
+            self._replies.put((caller.charge_point_id, transaction_id), reply or self._clock.monotonic())
         return reply

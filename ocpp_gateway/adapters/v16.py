@@ -127,7 +127,7 @@ class Adapter16(VersionAdapter):
             digest = bytes_digest(caller, question)
         transaction_id, repeated = await self.transactions.allocate(caller, question)
         # The same id again is not yet the same event again: the first may have been lost on its way to Kafka.
-        idempotent = repeated and await self.repeats.seen_anywhere(caller, digest)
+        idempotent = self.repeats.seen_here(digest) or (repeated and await self.repeats.seen_anywhere(caller, digest))
         verdict = await self.verdicts.verdict_in_transaction(caller.tenant_id, id_tag)
 
         def body(now: float) -> bytes:

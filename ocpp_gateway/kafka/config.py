@@ -72,7 +72,7 @@ _PRODUCER_DEFAULTS: Final[dict[str, Value]] = {
     "compression.type": "none",
 }
 
-_SECRET = re.compile(r"password|secret|\.pem|jaas|oauthbearer\.config|userinfo", re.IGNORECASE)
+_SECRET = re.compile(r"password|passphrase|private|secret|\.pem|jaas|oauthbearer\.config|userinfo", re.IGNORECASE)
 _BROKER = re.compile(r"(?:[A-Z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/,\[\]]+)(?::(\d{1,5}))?")
 _FROM_ENVIRONMENT = re.compile(r"KAFKA_(?:SECURITY_PROTOCOL|SASL_\w+|SSL_\w+)")
 

@@ -170,13 +170,14 @@ class ProducerLink:
             self._broken(self, self._fatal)
         if self.reports:
             self._interval = _BUSY_SECONDS
-            self._arrived(self)
         elif self.pending:
             self._interval = min(_WAITING_SECONDS, self._interval * _SLOWER)
         else:
             self._interval = _IDLE_SECONDS
         if self._flush_seconds is None:
             self._timer = self._clock.call_later(self._interval, self._serve)
+        if self.reports:
+            self._arrived(self)
 
     # The end, in a thread.
 

@@ -12,6 +12,7 @@ A payload is handed on together with its bytes as received, so that nobody has t
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -60,6 +61,9 @@ _SALVAGE = re.compile(
     re.DOTALL,
 )
 
+# Where even the id is damaged, the few actions that carry billing data are looked for behind it.
+_TRANSACTION = re.compile(rb'"(StartTransaction|StopTransaction|MeterValues|TransactionEvent)"\s*+,\s*+\{')
+
 
 def decode(data: bytes, version: OcppVersion, *, max_nesting: int = 32) -> Frame:
     """The frame that ``data`` holds; raises FrameError, and nothing else, for a text that is none.
@@ -98,7 +102,10 @@ def _question(array: list[Any], data: bytes) -> tuple[MessageId, str, Payload, b
     if count != 4 and count != 3:
         raise _refusal("wrong_arity", array)
     message_id, action = array[1], array[2]
-    quirks = () if type(message_id) is str and len(message_id) <= MAX_MESSAGE_ID_LENGTH else _id_quirks(array)
+    try:
+        quirks = () if type(message_id) is str and len(message_id) <= MAX_MESSAGE_ID_LENGTH else _id_quirks(array)
+    except FrameError as error:
+        raise _with_payload(error, array, data) from None
     if type(action) is not str or len(action) > MAX_ACTION_LENGTH:
         raise _refusal("bad_action", array)
     if count == 3:
@@ -181,6 +188,16 @@ def _refusal(reason: str, array: list[Any]) -> FrameError:
     return FrameError(reason, message_id=message_id, action=action, message_type=message_type)
 
 
+def _with_payload(error: FrameError, array: list[Any], data: bytes) -> FrameError:
+    """``error``, which is about the message id, with the payload if that is in order."""
+    payload = array[3] if len(array) == 4 else None
+    if type(payload) is dict and _BEFORE_CALL_PAYLOAD.match(data) is not None:
+        with suppress(FrameError):
+            error.raw_payload = _raw_payload(_BEFORE_CALL_PAYLOAD, payload, array, data)
+            error.payload = payload
+    return error
+
+
 def _salvaged(reason: str, data: bytes) -> FrameError:
     match = _SALVAGE.match(data[:_SALVAGE_WINDOW])
     if match is None:
@@ -191,6 +208,9 @@ def _salvaged(reason: str, data: bytes) -> FrameError:
     except orjson.JSONDecodeError:
         message_id = None
     action = match[3].decode() if match[3] and message_type in _WITH_ACTION else None
+    if action is None and message_type == CALL:
+        found = _TRANSACTION.search(data[:_SALVAGE_WINDOW])
+        action = found[1].decode() if found is not None else None
     return FrameError(reason, message_id=message_id, action=action, message_type=message_type)
 
 

@@ -116,6 +116,7 @@ class FrameError(GatewayError):
 
     ``reason`` is a key of ``FRAME_ERRORS``, ``code`` the error code to answer with. ``message_id``, ``action`` and
     ``message_type`` are what could be read of the frame, else None; none of them has been checked against anything.
+    ``payload`` is that of a CALL where it is sound although its frame is not, with its bytes in ``raw_payload``.
     """
 
     def __init__(
@@ -125,6 +126,8 @@ class FrameError(GatewayError):
         message_id: MessageId | None = None,
         action: str | None = None,
         message_type: int | None = None,
+        payload: Payload | None = None,
+        raw_payload: bytes = b"{}",
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -132,6 +135,8 @@ class FrameError(GatewayError):
         self.message_id = message_id
         self.action = action
         self.message_type = message_type
+        self.payload = payload
+        self.raw_payload = raw_payload
 
 
 #: Every reason of a FrameError, with the error code that answers it: the array itself is an RPC matter, a payload

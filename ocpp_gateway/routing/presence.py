@@ -6,6 +6,7 @@ that fails for good (the client towards Kafka had to be renewed) is handed over 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from ocpp_gateway.routing.writability import Writability
 log = Logger()
 
 _RETRY_SECONDS = 2.0
+_TRIES_PER_TURN = 500
 
 
 @define(eq=False)
@@ -49,7 +51,8 @@ class Presence:
     writability: Writability
     clock: Clock
     max_waiting: int = 100_000
-    _waiting: list[_Announcement] = field(factory=list)
+    _waiting: deque[_Announcement] = field(factory=deque)
+    _overflowed: int = 0
     _retry: IDelayedCall | None = None
 
     def announce(self, station: Station, event_type: str, payload: Mapping[str, Any]) -> None:
@@ -62,15 +65,16 @@ class Presence:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        for announcement in self._waiting:
-            self._lost(announcement)
+        self._overflowed += len(self._waiting)
         self._waiting.clear()
+        self._tell_of_losses()
 
     def delivered(self, announcement: _Announcement, error: BusUnavailable | None) -> None:
         """Kafka's word on an announcement."""
         self.holds.release(announcement)
         if error is None:
             self.writability.confirmed()
+            self._tell_of_losses()
         else:
             self.writability.failed()
             self._wait(announcement)
@@ -89,24 +93,30 @@ class Presence:
             self._wait(announcement)
 
     def _wait(self, announcement: _Announcement) -> None:
-        if len(self._waiting) >= self.max_waiting:
-            self._lost(announcement)
-            return
         self._waiting.append(announcement)
+        if len(self._waiting) > self.max_waiting:
+            self._waiting.popleft()
+            self._overflowed += 1
         if self._retry is None:
             self._retry = self.clock.call_later(_RETRY_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
         self._retry = None
-        waiting, self._waiting = self._waiting, []
-        for announcement in waiting:
+        for _ in range(min(len(self._waiting), _TRIES_PER_TURN)):
+            if self.bus.congested:
+                break
+            announcement = self._waiting.popleft()
             announcement.started = self.clock.monotonic()
             self._publish(announcement)
+        if self._waiting and self._retry is None:
+            self._retry = self.clock.call_later(_RETRY_SECONDS, self._try_again)
 
-    def _lost(self, announcement: _Announcement) -> None:
-        log.error(
-            "An event could not be published",
-            event="event.lost",
-            reason="kafka_unavailable",
-            event_id=announcement.record.event_id,
-        )
+    def _tell_of_losses(self) -> None:
+        count, self._overflowed = self._overflowed, 0
+        if count:
+            log.error(
+                "{count} events about connections could not be published",
+                event="event.lost",
+                reason="kafka_unavailable",
+                count=count,
+            )

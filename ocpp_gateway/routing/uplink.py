@@ -29,7 +29,7 @@ from ocpp_gateway.errors import BusQueueFull, BusUnavailable
 from ocpp_gateway.ocppj.actions import classify, send_actions, station_actions, transaction_related
 from ocpp_gateway.ocppj.codec import encode_call_error, encode_call_result
 from ocpp_gateway.ocppj.errorcodes import ErrorCode
-from ocpp_gateway.ocppj.frames import Call, MessageId, Send
+from ocpp_gateway.ocppj.frames import Call, MessageId, Payload, Send
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.envelope import Envelope
@@ -39,11 +39,12 @@ from ocpp_gateway.routing.writability import Writability
 
 log = Logger()
 
-Finish = Callable[[bytes | None], None]
-"""Takes the frame to send to the charge point, or None where there is nothing to say."""
+Finish = Callable[[bytes | None, bool], None]
+"""Takes the frame to send to the charge point, or None where there is nothing to say; and whether a retransmission of
+the CALL may get the same frame again."""
 
-GiveUp = Callable[[], None]
-"""Called instead of Finish when the event was not confirmed: the connection must go, without an answer."""
+GiveUp = Callable[[str], None]
+"""Called instead of Finish, with the reason, when the event was not confirmed: no answer, the connection must go."""
 
 
 class EventBus(Protocol):
@@ -96,7 +97,7 @@ class Station:
 
 @frozen
 class UnreadableCall:
-    """A transaction-related CALL of which only message id and action could be read."""
+    """A transaction-related CALL that is not a frame as it should be: of some only the action could be read."""
 
     message_id: MessageId | None
     """None: not even that could be read, and the version has no way to answer all the same (1.6)."""
@@ -106,7 +107,14 @@ class UnreadableCall:
     """The whole frame as received."""
 
     defect: str
+    payload: Payload | None = None
+    """None: it cannot be trusted, so ``text`` is published."""
 
+    raw_payload: bytes = b"{}"
+
+
+_CONTROLS = dict.fromkeys(range(32), "?")
+"""As JSON text a control character is six; a frame as text must not outgrow what Kafka takes for a record."""
 
 _EMPTY = Answer(body=lambda _now: b"{}")
 
@@ -124,6 +132,7 @@ class _Exchange:
     answer: Answer = _EMPTY
     outcome: str = "answered"
     published: bool = False
+    room: Deferred[None] | None = None
 
     def expired(self) -> None:
         self.uplink.exchange_expired(self)
@@ -208,12 +217,12 @@ class Uplink:
     ) -> None:
         station = exchange.station
         exchange.outcome = "schema_invalid"
-        if isinstance(call, UnreadableCall):
-            raw, payload = b"{}", {}
-            extras: dict[str, Any] = {"rawFrame": redact_text(call.text)}
-            question = call.text.encode()
+        extras: dict[str, Any] = {}
+        if isinstance(call, UnreadableCall) and call.payload is None:
+            raw, payload, question = b"{}", {}, call.text.encode()
+            extras["rawFrame"] = redact_text(call.text.translate(_CONTROLS))
         else:
-            raw, payload, extras, question = call.raw_payload, call.payload, {}, call.raw_payload
+            raw, payload, question = call.raw_payload, call.payload or {}, call.raw_payload
         answer = await station.adapter.minimal(station.caller, call.action, payload, question)
         exchange.answer = answer
         extras = {**answer.extras, **extras, "schemaErrors": list(schema_errors)}
@@ -223,8 +232,9 @@ class Uplink:
         self, exchange: _Exchange, action: str, raw_payload: bytes, extras: Mapping[str, Any]
     ) -> None:
         while self.bus.congested and exchange in self.holds:
+            exchange.room = self.bus.when_room()
             try:
-                await self.bus.when_room()
+                await exchange.room
             except BusUnavailable as error:  # we are about to end
                 if self.holds.release(exchange):
                     self._abandon(exchange, error.reason)
@@ -237,11 +247,10 @@ class Uplink:
         station, call = exchange.station, exchange.call
         adapter = station.adapter
         event_type = adapter.event_type(action)
-        payload = call.payload if not isinstance(call, UnreadableCall) else {}
         event = station.envelope.event(
             event_type,
             now=self.clock.now(),
-            connector_id=adapter.connector_id(payload),
+            connector_id=adapter.connector_id(call.payload or {}),
             message_id=None if isinstance(call, Send) else call.message_id,
             action=action,
             raw_payload=redact(action, raw_payload),
@@ -253,19 +262,12 @@ class Uplink:
                 self.topics[adapter.topic(action)], station.key, event.value, event.headers, exchange.delivered
             )
         except BusUnavailable as error:
-            if isinstance(error, BusQueueFull):
-                self.writability.refused()
-            else:
-                self.writability.failed()
-            self.holds.release(exchange)
-            self._abandon(exchange, error.reason)
+            self._failed(exchange, error)
 
     def exchange_delivered(self, exchange: _Exchange, error: BusUnavailable | None) -> None:
         """Kafka's word on the event of ``exchange``."""
         if error is not None:
-            self.writability.failed()
-            if self.holds.release(exchange):
-                self._abandon(exchange, error.reason)
+            self._failed(exchange, error)
             return
         self.writability.confirmed()
         exchange.answer.confirmed()
@@ -275,19 +277,34 @@ class Uplink:
         call = exchange.call
         self.counters.count_call(exchange.station.version, call.action, exchange.outcome)
         if isinstance(call, Send) or call.message_id is None:
-            exchange.finish(None)
+            exchange.finish(None, False)
         else:
-            exchange.finish(encode_call_result(call.message_id, exchange.answer.body(self.clock.now())))
+            answer = exchange.answer
+            exchange.finish(encode_call_result(call.message_id, answer.body(self.clock.now())), answer.is_timeless)
 
     def exchange_expired(self, exchange: _Exchange) -> None:
         """The event of ``exchange`` was not confirmed in time."""
         if exchange.published:
             self.writability.waited_in_vain(exchange.started)
+        elif self.bus.congested:
+            self.writability.refused()  # others may still be confirmed, but nobody gets anything in
+        if exchange.room is not None:
+            exchange.room.cancel()
         self._abandon(exchange, "kafka_unavailable")
+
+    def _failed(self, exchange: _Exchange, error: BusUnavailable) -> None:
+        if isinstance(error, BusQueueFull):
+            self.writability.refused()
+        elif not error.permanent:
+            self.writability.failed()
+        if error.permanent and not self.keeps(exchange.station.version, exchange.call.action):
+            self._refuse(exchange, ErrorCode.INTERNAL_ERROR, error.reason)
+        elif self.holds.release(exchange):
+            self._abandon(exchange, error.reason)
 
     def _abandon(self, exchange: _Exchange, outcome: str) -> None:
         self.counters.count_call(exchange.station.version, exchange.call.action, outcome)
-        exchange.give_up()
+        exchange.give_up(outcome)
 
     def _refuse(self, exchange: _Exchange, code: ErrorCode, description: str) -> None:
         if not self.holds.release(exchange):
@@ -295,9 +312,9 @@ class Uplink:
         call, version = exchange.call, exchange.station.version
         self.counters.count_call(version, call.action, "refused")
         if isinstance(call, Send) or call.message_id is None:
-            exchange.finish(None)  # SEND is never answered (OCPP 2.1 part 4, 4.2.4)
+            exchange.finish(None, False)  # SEND is never answered (OCPP 2.1 part 4, 4.2.4)
         else:
-            exchange.finish(encode_call_error(version, call.message_id, code, description))
+            exchange.finish(encode_call_error(version, call.message_id, code, description), False)
 
     def _run(self, exchange: _Exchange, work: Any) -> None:
         Deferred.fromCoroutine(work).addErrback(self._broke, exchange)

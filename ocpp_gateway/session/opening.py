@@ -174,8 +174,8 @@ class Opening:
         )
         return Admitted(subprotocol=subprotocol, session=(identity, self._station(caller, version, identity)))
 
-    def log_refusal(self, reason: str, address: str, target: str = "") -> None:
-        """One line per address, reason and FLOOD_LOG_COOLDOWN."""
+    def log_refusal(self, reason: str, address: str, target: str = "", charge_point_id: str | None = None) -> None:
+        """One line per address, reason and FLOOD_LOG_COOLDOWN; ``charge_point_id`` if the path was read."""
         kind = suspicion(target) if reason == "suspicious_path" else None
         suppressed = self.cooldown.should_log(address, reason)
         if suppressed is None:
@@ -186,6 +186,7 @@ class Opening:
             reason=reason,
             status=REFUSALS[reason].status,
             peer=address,
+            charge_point_id=charge_point_id,
             suspicion=kind,
             suppressed=suppressed,
         )

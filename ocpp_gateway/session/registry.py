@@ -17,8 +17,9 @@ from ocpp_gateway.clock import Clock
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.presence import Presence
 from ocpp_gateway.routing.uplink import Station, Uplink
+from ocpp_gateway.session.ports import Connection, SessionCounters
 from ocpp_gateway.session.reasons import CloseReason
-from ocpp_gateway.session.session import Connection, Session, SessionCounters, SessionIdentity, SessionLimits
+from ocpp_gateway.session.session import Session, SessionIdentity, SessionLimits
 
 log = Logger()
 

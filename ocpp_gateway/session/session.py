@@ -7,8 +7,7 @@ gets the answer again and makes no second event, other content under a used id i
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from typing import Protocol
+from collections import deque
 
 from attrs import define, field, frozen
 from twisted.logger import Logger
@@ -16,6 +15,7 @@ from twisted.logger import Logger
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.ocppj.codec import decode, encode_call_error
 from ocpp_gateway.ocppj.dialogue import Dialogue
+from ocpp_gateway.ocppj.errorcodes import ErrorCode
 from ocpp_gateway.ocppj.frames import (
     UNREADABLE_MESSAGE_ID,
     Call,
@@ -30,52 +30,21 @@ from ocpp_gateway.ocppj.frames import (
 )
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.uplink import Station, UnreadableCall, Uplink
+from ocpp_gateway.session.answers import RecentAnswers
+from ocpp_gateway.session.ports import Connection, SessionCounters
 from ocpp_gateway.session.reasons import CloseReason
 
 log = Logger()
 
-_REMEMBERED_ANSWERS = 4
-"""Charge points wait for each answer before they ask again: more than the last few is never asked for twice."""
+_HARMLESS = frozenset(("unknown_message_type", "message_id_too_long"))
+"""Defects of frames by which no connection ends, however many: readable, and of firmware that will not change."""
 
 
-class Connection(Protocol):
-    """The WebSocket, as a session needs it."""
+_MAX_WAITING_BYTES = 65_536
+"""Bytes of CALLs that may wait: parsed, they are some 25 times that in memory."""
 
-    def send_text(self, data: bytes) -> None:
-        """Send one text message; dropped when the connection is not open any more."""
-        ...
-
-    def close(self, reason: CloseReason) -> None:
-        """Start the closing handshake; ``Session.closed`` follows."""
-        ...
-
-    def abort(self) -> None:
-        """End the connection without waiting for the peer; ``Session.closed`` follows."""
-        ...
-
-    def pause_reading(self) -> None:
-        """Leave what the peer sends in its socket."""
-        ...
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        ...
-
-
-class SessionCounters(Protocol):
-    """What a session counts."""
-
-    def count_quirk(self, version: OcppVersion, quirk: Quirk) -> None:
-        """A tolerated deviation."""
-        ...
-
-    def count_call(self, version: OcppVersion, action: str, outcome: str) -> None:
-        """A CALL ended as ``outcome``."""
-        ...
-
-    def count_bad_frame(self, version: OcppVersion, reason: str) -> None:
-        """A message that was no frame, or a frame that nobody waited for."""
-        ...
+_TAKEN_PER_TURN = 16
+"""CALLs that end at once are taken one after the other, but not so many that other charge points wait for it."""
 
 
 @frozen(kw_only=True)
@@ -107,13 +76,15 @@ class SessionIdentity:
     """Monotonic seconds."""
 
 
-@define(slots=True, eq=False, frozen=True)
-class _Answered:
-    """The answer that a message got: for the same message again."""
+@frozen
+class _Waiting:
+    """A CALL or SEND that has arrived."""
 
+    call: Call | Send | UnreadableCall
     content: int
-    frame: bytes
-    at: float
+    """Hash of its bytes."""
+
+    size: int
 
 
 @define(eq=False, kw_only=True)
@@ -137,12 +108,14 @@ class Session:
 
     _ended: bool = False
     _current: tuple[MessageId | None, int] | None = None
-    _waiting: deque[tuple[Call | Send | UnreadableCall, int]] | None = None
-    _answers: OrderedDict[MessageId, _Answered] | None = None
+    _waiting: deque[_Waiting] | None = None
+    _waiting_bytes: int = 0
+    _answers: RecentAnswers | None = None
     _bad_frames: int = 0
     _paused: bool = False
     _taking: bool = False
     _close_next: CloseReason | None = None
+    _rejection_logged: bool = False
 
     @property
     def version(self) -> OcppVersion:
@@ -165,10 +138,12 @@ class Session:
                 self._bad_frame(error)
                 return
             frame = salvaged
+        else:
+            self._bad_frames = 0
         if isinstance(frame, Call | Send | UnreadableCall):
             if isinstance(frame, Call | Send) and frame.quirks:
                 self._count_quirks(frame.quirks)
-            self._queue(frame, hash(data))
+            self._queue(_Waiting(frame, hash(data), len(data)))
         else:
             self._answer_received(frame)
 
@@ -187,6 +162,8 @@ class Session:
 
     def close_when_answered(self, reason: CloseReason) -> None:
         """End the connection for ``reason`` as soon as the CALL under way has its answer; no further one is begun."""
+        if self.close_reason is not None:
+            return
         self._waiting = None
         if self._current is None:
             self.close(reason)
@@ -196,35 +173,45 @@ class Session:
 
     # CALLs, one after the other.
 
-    def _queue(self, call: Call | Send | UnreadableCall, content: int) -> None:
-        if self._current is None:
-            self._take(call, content)
+    def _queue(self, arrived: _Waiting) -> None:
+        if self._current is None and not self._waiting:
+            self._take(arrived)
             return
         if self._close_next is not None:
             return
         if self._waiting is None:
             self._waiting = deque()
-        self._waiting.append((call, content))
-        if len(self._waiting) >= self.limits.max_waiting_calls and not self._paused:
+        self._waiting.append(arrived)
+        self._waiting_bytes += arrived.size
+        if self._is_full and not self._paused:
             self._paused = True
             self.connection.pause_reading()
 
-    def _take(self, call: Call | Send | UnreadableCall, content: int) -> None:
-        known = self._known_answer(call.message_id, content)
-        if known is not None and not isinstance(call, Send):
-            self.counters.count_call(self.version, call.action, "retransmitted")
-            self._send(known)
-            return
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting or ()) >= self.limits.max_waiting_calls or self._waiting_bytes >= _MAX_WAITING_BYTES
+
+    def _take(self, arrived: _Waiting) -> None:
+        call, content = arrived.call, arrived.content
+        if self._answers is not None and call.message_id is not None and not isinstance(call, Send):
+            known = self._answers.get(call.message_id, content, self.clock.monotonic())
+            if known is not None:
+                self.counters.count_call(self.version, call.action, "retransmitted")
+                self._send(known)
+                return
         self._current = (call.message_id, content)
         self.calls += 1
         self.uplink.take(self.station, call, self._finished, self._given_up)
 
-    def _finished(self, frame: bytes | None) -> None:
+    def _finished(self, frame: bytes | None, again: bool) -> None:
         current = self._current
         assert current is not None  # ours: the uplink finishes each CALL once
         message_id, content = current
         if frame is not None and message_id is not None:
-            self._remember(message_id, content, frame)
+            if again:
+                if self._answers is None:
+                    self._answers = RecentAnswers(self.limits.answer_ttl)
+                self._answers.put(message_id, content, frame, self.clock.monotonic())
             self._send(frame)
         self._current = None
         if self._close_next is not None:
@@ -232,42 +219,38 @@ class Session:
         else:
             self._take_waiting()
 
-    def _given_up(self) -> None:
+    def _given_up(self, reason: str) -> None:
         self._current = None
-        self.close(CloseReason.KAFKA_UNAVAILABLE)
+        ours = CloseReason.INTERNAL_ERROR
+        self.close(ours if reason == ours.label else CloseReason.KAFKA_UNAVAILABLE)
 
     def _take_waiting(self) -> None:
         if self._taking:
-            return  # a CALL that ended at once; the loop below goes on
+            return  # a CALL that ended at once; the loop below, or the timer, goes on
         self._taking = True
-        while self._waiting and self._current is None:
-            self._take(*self._waiting.popleft())
-        self._taking = False
-        if self._paused and len(self._waiting or ()) < self.limits.max_waiting_calls:
+        for _ in range(_TAKEN_PER_TURN):
+            if not self._waiting or self._current is not None:
+                self._taking = False
+                break
+            arrived = self._waiting.popleft()
+            self._waiting_bytes -= arrived.size
+            self._take(arrived)
+        else:
+            self.clock.call_later(0, self._take_more)
+        if self._paused and not self._is_full:
             self._paused = False
             if self.close_reason is None:
                 self.connection.resume_reading()
+
+    def _take_more(self) -> None:
+        self._taking = False
+        if self._current is None:
+            self._take_waiting()
 
     def _send(self, frame: bytes) -> None:
         if not self._ended:
             self.bytes_out += len(frame)
             self.connection.send_text(frame)
-
-    # Answers given before.
-
-    def _known_answer(self, message_id: MessageId | None, content: int) -> bytes | None:
-        answered = self._answers.get(message_id) if self._answers and message_id is not None else None
-        if answered is None or answered.content != content:
-            return None
-        return answered.frame if self.clock.monotonic() - answered.at <= self.limits.answer_ttl else None
-
-    def _remember(self, message_id: MessageId, content: int, frame: bytes) -> None:
-        if self._answers is None:
-            self._answers = OrderedDict()
-        self._answers.pop(message_id, None)
-        self._answers[message_id] = _Answered(content, frame, self.clock.monotonic())
-        if len(self._answers) > _REMEMBERED_ANSWERS:
-            self._answers.popitem(last=False)
 
     # Everything that is no CALL.
 
@@ -276,16 +259,22 @@ class Session:
             self._count_quirks(frame.quirks)
         if isinstance(frame, CallResultError):
             self.counters.count_bad_frame(self.version, "callresulterror")
-            log.warn(
-                "{charge_point_id} did not understand an answer of ours: {code}",
-                event="call.answer_rejected",
-                charge_point_id=self.identity.charge_point_id,
-                connection_id=self.identity.connection_id,
-                message_id=frame.message_id,
-                code=frame.code[:64],
-            )
+            self._log_rejected_answer(frame)
         elif isinstance(frame, CallResult | CallError) and not self.dialogue.answer_received(frame):
             self.counters.count_bad_frame(self.version, "unexpected_answer")
+
+    def _log_rejected_answer(self, frame: CallResultError) -> None:
+        if self._rejection_logged:
+            return  # once a connection; the rest is counted
+        self._rejection_logged = True
+        code = ErrorCode.from_spelling(frame.code)
+        log.warn(
+            "{charge_point_id} did not understand an answer of ours: {code}",
+            event="call.answer_rejected",
+            charge_point_id=self.identity.charge_point_id,
+            connection_id=self.identity.connection_id,
+            code="other" if code is None else code.value,
+        )
 
     def _salvage(self, error: FrameError, data: bytes) -> UnreadableCall | None:
         """A broken CALL that carries billing data is kept: as text, but it is kept."""
@@ -295,11 +284,13 @@ class Session:
         message_id = error.message_id
         if message_id is None and self.version.is_2x:
             message_id = UNREADABLE_MESSAGE_ID
-        return UnreadableCall(message_id, error.action, data.decode("utf-8", "replace"), error.reason)
+        text = data.decode("utf-8", "replace")
+        return UnreadableCall(message_id, error.action, text, error.reason, error.payload, error.raw_payload)
 
     def _bad_frame(self, error: FrameError) -> None:
         self.counters.count_bad_frame(self.version, error.reason)
-        self._bad_frames += 1
+        if error.reason not in _HARMLESS:
+            self._bad_frames += 1
         if self._bad_frames >= self.limits.max_bad_frames:
             self.close(CloseReason.BAD_FRAMES)
             return

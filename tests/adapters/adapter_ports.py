@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import orjson
+from support.manual_clock import ManualClock
 
 from ocpp_gateway.adapters.answers import Answer, Caller, StartQuestion, TokenStatus
 from ocpp_gateway.adapters.known import KnownTransactions
@@ -66,7 +67,7 @@ def adapter_16(store: MemoryStore, policy: IdTokenPolicy = IdTokenPolicy.ACCEPT)
     return Adapter16(
         verdicts=TokenVerdicts(policy, store),
         repeats=Repeats(store),
-        transactions=KnownTransactions(store),
+        transactions=KnownTransactions(store, ManualClock()),
         heartbeat_interval=300,
     )
 

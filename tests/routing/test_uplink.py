@@ -53,12 +53,16 @@ class Said:
     """What became of one CALL: at most one thing, once."""
 
     frames: list[Any] = field(factory=list)
+    again: list[bool] = field(factory=list)
     given_up: int = 0
+    reasons: list[str] = field(factory=list)
 
-    def finish(self, frame: bytes | None) -> None:
+    def finish(self, frame: bytes | None, again: bool) -> None:
+        self.again.append(again)
         self.frames.append(None if frame is None else json.loads(frame))
 
-    def give_up(self) -> None:
+    def give_up(self, reason: str) -> None:
+        self.reasons.append(reason)
         self.given_up += 1
 
     @property
@@ -80,7 +84,10 @@ class World:
 
     def __attrs_post_init__(self) -> None:
         self.writability = Writability(
-            self.clock, lambda: self.changes.append("lost"), lambda: self.changes.append("regained")
+            self.clock,
+            lambda: self.changes.append("lost"),
+            lambda: self.changes.append("regained"),
+            when_room=self.bus.when_room,
         )
         self.holds = Holds(HOLD, self.clock)
         self.uplink = Uplink(
@@ -342,6 +349,24 @@ class TestBackpressure:
         assert (waiting.frames, waiting.given_up) == ([], 1)
         assert world.changes == ["lost", "regained"]
         assert len(logged) == 2
+
+    def test_a_queue_that_stays_full_is_an_outage_even_while_others_are_confirmed(
+        self, schemas: Schemas, logged: list[LogEvent]
+    ) -> None:
+        world = World(schemas, MemoryBus(room=10))
+        for number in range(8):
+            world.say("Heartbeat", {}, id=f"m-{number}")
+        waiting = world.say("StartTransaction", START, id="m-9")
+        world.clock.advance(HOLD / 2)
+        world.bus.settle(count=1)  # of a partition that works
+        world.clock.advance(HOLD / 2)
+        assert waiting.reasons == ["kafka_unavailable"]
+        assert world.changes == ["lost"]
+        world.bus.settle(count=1)
+        assert world.changes == ["lost"]  # confirmed, but still no room
+        world.bus.settle()
+        assert world.changes == ["lost", "regained"]
+        assert [event["event"] for event in logged] == ["kafka.lost", "kafka.regained"]
 
     def test_the_end_of_the_gateway_is_not_an_error(self, schemas: Schemas) -> None:
         world = World(schemas, MemoryBus(room=2))
