@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from attrs import define, field
-from autobahn.twisted.resource import WebSocketResource
 from autobahn.websocket import USES_NVX
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
@@ -39,6 +39,7 @@ from ocpp_gateway.redis.url import RedisUrl
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.settings import Settings, without_effect
 from ocpp_gateway.websocket.listener import listen
+from ocpp_gateway.websocket.resource import OcppResource
 from ocpp_gateway.wiring import Node, wire
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Gateway(Service):
     _starting: Deferred[None] | None = None
     _node: Node | None = None
     _ports: list[IListeningPort] = field(factory=list)
-    _dev_state: Path | None = None
+    _dev_state: tuple[DevState, Path] | None = None
     _stopping: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -166,16 +167,21 @@ class Gateway(Service):
         node.settling.start()
         node.hashing.start()
         ocpp_port = await self._listen(
-            settings.websocket_ocpp_host, settings.websocket_ocpp_port, node.factory, "WEBSOCKET_OCPP_PORT"
+            settings.websocket_ocpp_host,
+            settings.websocket_ocpp_port,
+            node.factory,
+            "WEBSOCKET_OCPP_HOST",
+            "WEBSOCKET_OCPP_PORT",
         )
         http = site(
             token=settings.health_metrics_auth_token,
             problems=self._problems,
             exposition=metrics.exposition,
             unknown_path=node.opening.log_unknown_path,
-            ocpp=WebSocketResource(node.factory),
+            ocpp=OcppResource(node.factory),
+            timeout=settings.ocpp_handshake_timeout,
         )
-        http_port = await self._listen(settings.http_host, settings.port, http, "PORT")
+        http_port = await self._listen(settings.http_host, settings.port, http, "HTTP_HOST", "PORT")
         self._leave_dev_state(http_port, ocpp_port)
         settle_garbage()
         log.info(
@@ -206,8 +212,8 @@ class Gateway(Service):
                 variables=", ".join(unused),
             )
 
-    async def _listen(self, host: str, port: int, factory: Any, setting: str) -> int:
-        listening = await listen(self.reactor, host, port, factory, setting)
+    async def _listen(self, host: str, port: int, factory: Any, host_setting: str, port_setting: str) -> int:
+        listening = await listen(self.reactor, host, port, factory, host_setting, port_setting)
         self._ports.append(listening)
         address: Any = listening.getHost()
         return int(address.port)
@@ -229,7 +235,7 @@ class Gateway(Service):
         except OSError as error:
             log.warn("The command-line tool will not find us: {problem}", event="gateway.dev_state", problem=str(error))
         else:
-            self._dev_state = path
+            self._dev_state = state, path
 
     # Readiness.
 
@@ -290,7 +296,12 @@ class Gateway(Service):
             # Their ends are told of a turn of the reactor later, and go to Kafka and Redis like those of the others.
             gone = node.sessions.when_empty()
             gone.addTimeout(_ABORT_SECONDS, self.reactor)
-            await gone
+            try:
+                await gone
+            except TimeoutError:
+                log.warn(
+                    "{count} connections are left behind", event="gateway.connections_left", count=len(node.sessions)
+                )
 
     async def _stop_kafka(self) -> None:
         await self._dependencies.close_kafka()
@@ -313,5 +324,7 @@ class Gateway(Service):
 
     async def _stop_embedded(self) -> None:
         if self._dev_state is not None:
-            self._dev_state.unlink(missing_ok=True)
+            state, path = self._dev_state
+            with suppress(OSError):  # its reader sees that we have ended
+                state.remove(path)
         await self._dependencies.close_embedded()

@@ -1,7 +1,7 @@
 """What an operator can set, from the environment: one field, one variable of the same name in upper case.
 
 ``parse`` reports every problem at once, each line beginning with the variable's name. The field's help text is also
-what ``twistd ocpp-gateway --help`` and the table in README.md say.
+what ``twistd ocpp-gateway --list-settings`` and the table in README.md say.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ EMBEDDED = "embedded://"
 """The URL that selects the built-in Redis or Kafka: for development, nothing is kept."""
 
 _Value = TypeVar("_Value")
+_MAX_SCRYPT_BYTES = 1 << 30
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,120}")
 
 
@@ -131,9 +132,14 @@ class Settings:
     port: int = _setting(3001, _whole(0, 65535), "HTTP port: /health, /ready, /metrics, and OCPP for the bench.")
     http_host: str = _setting("127.0.0.1", _text, "Address that the HTTP port listens on.")
     websocket_ocpp_port: int = _setting(8080, _whole(0, 65535), "OCPP port: the one to expose to charge points.")
-    websocket_ocpp_host: str = _setting("", _optional_text, "Address that the OCPP port listens on (default: all).")
+    websocket_ocpp_host: str = _setting(
+        "", _optional_text, "Address that the OCPP port listens on (default: every IPv4 address; :: for IPv6 too)."
+    )
     health_metrics_auth_token: str = _setting(
-        "", _optional_text, "Bearer token that guards the HTTP port, all but /health.", secret=True
+        "",
+        _optional_text,
+        "Bearer token that guards all of the HTTP port but /health and the OCPP endpoint.",
+        secret=True,
     )
     log_level: str = _setting("info", _one_of("debug", "info", "warn", "error"), "Least level that is logged.")
     log_format: str = _setting("json", _one_of("json", "text"), "json: one object a line; text: for people.")
@@ -203,6 +209,9 @@ class Settings:
     ocpp_dev_state_file: str = _setting("", _optional_text, "Where an embedded Redis or Kafka leaves its address.")
 
 
+_TLS = "OCPP_TLS_ENABLED"
+"""Read only to refuse what this release cannot do."""
+
 LATER = ("COMMAND_AUDIT_TTL_SECONDS", "COMMAND_IDEMPOTENCY_TTL_SECONDS", "KAFKA_GROUP_ID")
 """Variables of the contract without an OCPP_ in front that this release reads nothing from."""
 
@@ -228,8 +237,8 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         except ValueError as error:
             shown = "" if field.metadata["secret"] else f" (it is {given!r})"
             problems.append(f"{variable(field.name)} {error}{shown}")
-    if environ.get("OCPP_TLS_ENABLED", "").lower() not in ("", "false", "0", "no", "off"):
-        problems.append("OCPP_TLS_ENABLED cannot be true: this release has no TLS yet; terminate it in front of us")
+    if environ.get(_TLS, "").lower() not in ("", "false", "0", "no", "off"):
+        problems.append(f"{_TLS} cannot be true: this release has no TLS yet; terminate it in front of us")
     values.setdefault("node_id", _default_node_id())
     settings = Settings(**values)
     return settings, problems + _contradictions(settings)
@@ -245,10 +254,17 @@ def parse(environ: Mapping[str, str]) -> Settings:
 
 def without_effect(environ: Mapping[str, str]) -> list[str]:
     """Variables in ``environ`` that look like ours and that nothing reads: of other releases, or misspelt."""
-    known = {variable(field.name) for field in attrs.fields(Settings)}
+    known = {_TLS, *(variable(field.name) for field in attrs.fields(Settings))}
     return sorted(
-        name for name in environ if name in LATER or (name.startswith("OCPP_") and name not in known and environ[name])
+        name
+        for name, value in environ.items()
+        if value and (name in LATER or (name.startswith("OCPP_") and name not in known))
     )
+
+
+def _scrypt_bytes(settings: Settings) -> int:
+    # What auth.hashing reckons with.
+    return 128 * settings.ocpp_auth_scrypt_r * (settings.ocpp_auth_scrypt_n + settings.ocpp_auth_scrypt_p + 2) + 1024
 
 
 def _contradictions(settings: Settings) -> list[str]:
@@ -259,4 +275,8 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append("PORT and WEBSOCKET_OCPP_PORT must differ")
     if settings.ocpp_auth_scrypt_n & (settings.ocpp_auth_scrypt_n - 1):
         problems.append("OCPP_AUTH_SCRYPT_N must be a power of two")
+    elif _scrypt_bytes(settings) > _MAX_SCRYPT_BYTES:
+        problems.append("OCPP_AUTH_SCRYPT_N with these R and P takes more than 1 GiB for each password: lower it")
+    if settings.ocpp_auth_mode == "mtls":
+        problems.append("OCPP_AUTH_MODE cannot be mtls: this release has no TLS yet; use basic or token")
     return problems

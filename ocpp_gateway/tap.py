@@ -26,14 +26,20 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     optFlags = (
-        ("dev", None, "Development: embedded Redis and Kafka (nothing is kept), readable log."),
+        (
+            "dev",
+            None,
+            "Development: embedded Redis and Kafka (nothing is kept), whatever the environment says of others; "
+            "readable log. Only --set wins over it.",
+        ),
         ("list-settings", None, "Print every environment variable with its default, and stop."),
     )
     optParameters = (
         ("env-file", None, None, "File of NAME=value lines, for secrets that no command line should show."),
     )
     longdesc = (
-        "Everything is set by environment variables (--list-settings shows them), or by --set NAME=VALUE. "
+        "Everything is set by environment variables (--list-settings shows them), or by --set NAME=VALUE; "
+        "an empty value counts as not given. "
         "Listens for OCPP on WEBSOCKET_OCPP_PORT (8080) and for HTTP on PORT (3001)."
     )
 
@@ -63,9 +69,7 @@ class Options(usage.Options):
         if self["list-settings"]:
             print(settings_table())  # noqa: T201
             raise SystemExit(0)
-        environ = {**self._env_file(), **os.environ, **self.given}
-        if self["dev"]:
-            environ = {"REDIS_URL": EMBEDDED, "KAFKA_BROKERS": EMBEDDED, "LOG_FORMAT": "text", **environ}
+        environ = self._environ()
         known = {variable(field.name) for field in attrs.fields(Settings)}
         problems = [f"--set {name}: there is no such setting" for name in self.given if not _settable(name, known)]
         self.settings, wrong = read(environ)
@@ -74,6 +78,13 @@ class Options(usage.Options):
         if problems:
             raise usage.UsageError("it cannot start with these settings:\n  " + "\n  ".join(problems))
         self.environ = environ
+
+    def _environ(self) -> dict[str, str]:
+        environ = {**_not_empty(self._env_file()), **_not_empty(os.environ)}
+        if self["dev"]:
+            ours = {name: value for name, value in environ.items() if not _is_of_another_kafka(name)}
+            environ = {"LOG_FORMAT": "text", **ours, "REDIS_URL": EMBEDDED, "KAFKA_BROKERS": EMBEDDED}
+        return environ | _not_empty(self.given)
 
     def _read_connections(self, settings: Settings, environ: Mapping[str, str]) -> list[str]:
         from ocpp_gateway.kafka.config import KafkaConfig
@@ -109,6 +120,14 @@ class Options(usage.Options):
         except (OSError, UnicodeDecodeError) as error:
             raise usage.UsageError(f"--env-file {path}: {error}") from None
         return values
+
+
+def _not_empty(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if value}
+
+
+def _is_of_another_kafka(name: str) -> bool:
+    return name == "KAFKA_CONFIG_FILE" or name.startswith(("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_"))
 
 
 def _settable(name: str, known: set[str]) -> bool:

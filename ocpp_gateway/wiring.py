@@ -114,7 +114,12 @@ def wire(
     presence = Presence(bus=bus, topic=topics[Topic.STATION], holds=holds, writability=writability, clock=clock)
 
     # State in Redis.
-    ownership = Ownership(client=redis, node_id=settings.node_id, session_ttl=settings.session_ttl_seconds)
+    ownership = Ownership(
+        client=redis,
+        node_id=settings.node_id,
+        session_ttl=settings.session_ttl_seconds,
+        orphaned=lambda: refresher.run_now(),  # noqa: PLW0108 - it is made further down
+    )
     claims = Claims(ownership, settings.node_id)
     transactions = RedisTransactionIds(redis, settings.ocpp_transaction_ttl_seconds)
 

@@ -10,6 +10,12 @@ from twisted.internet import reactor
 from twisted.logger import LogEvent, LogLevel, eventAsText, formatEvent, globalLogPublisher
 
 
+def pytest_collection_finish() -> None:
+    """What is there by now stays to the end: the collections below need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_goes_unseen() -> Iterator[None]:
     """Fail the test if anything was logged at error or above, or a timer is left in the reactor."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ocpp_gateway.auth.hashing import ScryptParameters
 from ocpp_gateway.errors import ConfigError
 from ocpp_gateway.handshake.reasons import REFUSALS
 from ocpp_gateway.session.reasons import CloseReason
@@ -60,10 +61,40 @@ def test_what_nothing_reads_is_named() -> None:
     ]
 
 
-def test_the_readme_lists_every_setting() -> None:
+def test_what_this_release_cannot_do_may_be_switched_off() -> None:
+    environ = {"OCPP_TLS_ENABLED": "false", "OCPP_NO_SUCH": "", "KAFKA_GROUP_ID": ""}
+    assert without_effect(environ) == []
+    assert read(environ)[1] == []
+
+
+def test_client_certificates_are_refused_at_start() -> None:
+    (problem,) = read({"OCPP_AUTH_MODE": "mtls"})[1]
+    assert problem.startswith("OCPP_AUTH_MODE ")
+
+
+@given(
+    n=st.integers(1, 20).map(lambda exponent: 2**exponent),
+    r=st.integers(1, 32),
+    p=st.integers(1, 16),
+    key_length=st.integers(16, 64),
+)
+@example(n=2**20, r=8, p=1, key_length=32)
+@example(n=2**18, r=31, p=16, key_length=32)
+def test_scrypt_that_cannot_work_is_a_problem_and_nothing_else_is(n: int, r: int, p: int, key_length: int) -> None:
+    given_values = {"N": n, "R": r, "P": p, "KEYLEN": key_length}
+    _, problems = read({f"OCPP_AUTH_SCRYPT_{name}": str(value) for name, value in given_values.items()})
+    try:
+        ScryptParameters(n=n, r=r, p=p, key_length=key_length)
+    except ValueError:
+        assert [problem.split()[0] for problem in problems] == ["OCPP_AUTH_SCRYPT_N"]
+    else:
+        assert problems == []
+
+
+def test_the_readme_lists_every_setting_with_its_help() -> None:
     table = (PROJECT / "README.md").read_text()
-    rows = re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)
-    assert rows == VARIABLES
+    rows = re.findall(r"^\| `([A-Z_]+)` \| .*? \| ([^|]*) \|$", table, re.MULTILINE)
+    assert rows == [(variable(field.name), field.metadata["help"]) for field in attrs.fields(Settings)]
 
 
 def test_the_docs_list_every_reason() -> None:

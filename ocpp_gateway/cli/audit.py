@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from ocpp_gateway.cli.failure import Failure
 from ocpp_gateway.clock import SystemClock, iso_millis
 from ocpp_gateway.errors import BusUnavailable, ConfigError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 TOPIC = "cpms.audit.events"
 _SECONDS = 3.0
+_AT_ONCE_SECONDS = 1.0
+"""A broker that runs has confirmed by then; after that, it is seen whether anything listens."""
 
 
 @frozen(kw_only=True)
@@ -74,11 +77,15 @@ def event_of(deed: Deed, *, now: float, event_id: str, actor: str) -> tuple[dict
 
 async def publish(places: Places, reactor: Any, deeds: list[Deed]) -> str | None:
     """Send the events of ``deeds``; what went wrong, or None. Does nothing where no Kafka was named."""
-    brokers = places.kafka_if_given()
+    try:
+        brokers = places.kafka_if_given()
+    except Failure as error:
+        return str(error)
     if brokers is None or not deeds:
         return None
     from twisted.internet.defer import Deferred, TimeoutError
 
+    from ocpp_gateway.cli.reach import kafka_addresses, refusal
     from ocpp_gateway.kafka.config import KafkaConfig
     from ocpp_gateway.kafka.producer import EventProducer
 
@@ -92,12 +99,18 @@ async def publish(places: Places, reactor: Any, deeds: list[Deed]) -> str | None
         if not outcome.called and (failure is not None or not waiting):
             outcome.callback(failure)
 
+    def look() -> None:
+        refused = refusal(kafka_addresses(brokers))
+        if refused is not None and not outcome.called:
+            outcome.callback(BusUnavailable(f"no broker is to be had at {brokers}: {refused}"))
+
     try:
-        config = KafkaConfig.from_environ(places.environ, brokers=brokers, client_id="ocpp-gateway-cli")
+        config = KafkaConfig.from_environ(places.kafka_environ(), brokers=brokers, client_id="ocpp-gateway-cli")
         producer = EventProducer(config, reactor=reactor, clock=clock)
         producer.start()
     except ConfigError as error:
         return str(error)
+    looking = reactor.callLater(_AT_ONCE_SECONDS, look)
     try:
         for deed in deeds:
             event, headers = event_of(deed, now=clock.now(), event_id=str(uuid.uuid4()), actor=_actor())
@@ -110,6 +123,8 @@ async def publish(places: Places, reactor: Any, deeds: list[Deed]) -> str | None
     except TimeoutError:
         return f"Kafka at {brokers} did not confirm it in {_SECONDS:g} s"
     finally:
+        if looking.active():
+            looking.cancel()
         await producer.close(0.5)
     return None if failure is None else str(failure)
 

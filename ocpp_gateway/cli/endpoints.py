@@ -25,6 +25,8 @@ class Places:
     redis_url: str | None = field(default=None, repr=False)
     kafka_brokers: str | None = None
     environ: Mapping[str, str] = field(factory=dict, repr=False)
+    running: DevState | None = field(default=None, repr=False)
+    """The gateway with ``--dev`` that is meant, where it is known already."""
 
     def advice(self, text: str) -> str:
         """``text`` with the commands in it as they have to be typed here."""
@@ -50,6 +52,10 @@ class Places:
     def kafka_if_given(self) -> str | None:
         """The Kafka brokers, None if nobody said which."""
         return self.kafka() if self.dev or self.kafka_brokers is not None else None
+
+    def kafka_environ(self) -> dict[str, str]:
+        """The environment, without what it says about another Kafka than the one of a gateway with ``--dev``."""
+        return {name: value for name, value in self.environ.items() if not (self.dev and name.startswith("KAFKA_"))}
 
     def ocpp_port(self) -> int:
         """The port for charge points on this machine."""
@@ -88,7 +94,7 @@ class Places:
 
     def dev_state(self) -> DevState:
         """The gateway that runs with ``--dev``. Raises Failure if none does."""
-        state = DevState.read(self.dev_state_file())
+        state = self.running or DevState.read(self.dev_state_file())
         if state is None:
             raise Failure(
                 f"No gateway runs with --dev on this machine (looked into {self.dev_state_file()}).",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ocpp_gateway.kafka.tail import EventTail
 
 _OPEN_SECONDS = 10.0
+_AT_ONCE_SECONDS = 1.0
+"""A broker that runs has answered by then; after that, it is seen whether anything listens."""
 _READ_SECONDS = 0.25
 TOPICS = {
     "station": "ocpp.station.events",
@@ -36,12 +38,12 @@ def open_tail(places: Places, topics: tuple[str, ...], *, from_beginning: bool) 
 
     brokers = places.kafka()
     try:
-        config = KafkaConfig.from_environ(places.environ, brokers=brokers, client_id="ocpp-gateway-tail")
+        config = KafkaConfig.from_environ(places.kafka_environ(), brokers=brokers, client_id="ocpp-gateway-tail")
     except ConfigError as error:
         raise Failure(str(error)) from None
     tail = EventTail(config, topics, from_beginning=from_beginning)
     try:
-        tail.open(_OPEN_SECONDS)
+        _open(tail, places, brokers)
     except BusUnavailable as error:
         told = "; ".join([*tail.take_notices(), str(error)][:3])
         tail.close()
@@ -53,6 +55,25 @@ def open_tail(places: Places, topics: tuple[str, ...], *, from_beginning: bool) 
         tail.close()
         raise
     return tail
+
+
+def _open(tail: EventTail, places: Places, brokers: str) -> None:
+    from ocpp_gateway.cli.reach import kafka_addresses, refusal
+    from ocpp_gateway.errors import BusUnavailable
+
+    try:
+        tail.open(_AT_ONCE_SECONDS)
+    except BusUnavailable:
+        refused = refusal(kafka_addresses(brokers))
+        if refused is not None:
+            raise Failure(
+                f"No Kafka broker is to be had at {brokers}: {refused}.",
+                "Is the gateway that was started with --dev still running?"
+                if places.dev
+                else "Start Kafka there, or set KAFKA_BROKERS to where it runs. To follow a gateway started by "
+                "'ocpp-gateway demo' or with --dev, give --dev: ocpp-gateway --dev tail",
+            ) from None
+        tail.open(_OPEN_SECONDS - _AT_ONCE_SECONDS)
 
 
 @define

@@ -31,20 +31,20 @@ async def put(
     secret: Secret,
     hashing: HashDefaults,
     *,
-    replace: bool,
+    objection: Callable[[str, records.Record], Failure | None],
     reason: str = "",
 ) -> Deed:
-    """Write a record with a new credential. Raises Failure if it is there and may not be replaced."""
+    """Write a record with a new credential. ``objection`` may have a Failure to raise against a record's replacement.
+
+    A record that is no JSON object is shown to it as an empty one.
+    """
     from ocpp_gateway.cli.audit import Deed
 
     for _ in range(_ATTEMPTS):
         raw = await identities.get(charge_point_id)
-        if raw is not None and not replace:
-            raise Failure(
-                f"{charge_point_id} is there already.",
-                f"To give it a new password: charger add {charge_point_id} --replace",
-            )
         before = records.decode(raw) or {} if raw is not None else {}
+        if raw is not None and (failure := objection(charge_point_id, before)) is not None:
+            raise failure
         record = records.written(charge_point_id, before, wishes, secret, hashing, time.time())
         if raw is None:
             done = await identities.put(charge_point_id, records.encode(record), only_if_absent=True)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+SIMULATION = "ocpp-gateway simulate"
+"""``createdBy`` of the records that simulations write, and may write again."""
+
 _HASHES = ("secretHash", "secretSalt", "tokenHash")
 _HIDDEN = (*_HASHES, "secret", "token")
 
@@ -33,6 +36,7 @@ class Wishes:
     allowed_cidrs: tuple[str, ...] = ()
     username: str | None = None
     auth_type: str = "basic"
+    created_by: str | None = None
 
 
 def written(
@@ -42,6 +46,7 @@ def written(
     from ocpp_gateway.auth.hashing import new_salt
 
     said = {
+        "createdBy": wishes.created_by,
         "stationId": wishes.station_id,
         "tenantId": wishes.tenant_id,
         "status": wishes.status,
@@ -57,6 +62,8 @@ def written(
         **{name: value for name, value in said.items() if value},
     }
     record["chargePointId"] = charge_point_id
+    if wishes.created_by is None and is_simulated(before):
+        del record["createdBy"]  # whoever gives it a credential by hand makes it theirs
     auth_before = before.get("auth")
     auth = {
         name: value
@@ -81,6 +88,11 @@ def written(
 def with_status(record: Record, status: str, now: float) -> Record:
     """The same record with another status."""
     return {**record, "status": status, "updatedAt": iso_millis(now)}
+
+
+def is_simulated(record: Mapping[str, Any]) -> bool:
+    """A simulation wrote it, and nobody has made it theirs since."""
+    return record.get("createdBy") == SIMULATION
 
 
 def encode(record: Record) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 import click
@@ -37,7 +37,11 @@ _OUR_PATH = re.compile(r"/ocpp/(?:([^/]+)/)?([^/]+)/?")
 )
 @secret_options
 @click.option("--token", "is_token", is_flag=True, help="The secret is a bearer token, not a password.")
-@click.option("--provision", is_flag=True, help="First write their identity records, with a new password, to Redis.")
+@click.option(
+    "--provision",
+    is_flag=True,
+    help="First write their identity records, with a new password, to Redis; not over those of others.",
+)
 @click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="For wss: trust these authorities (PEM).")
 @click.option(
     "--interval", type=click.FloatRange(0.01), default=10.0, show_default=True, help="Seconds between meter values."
@@ -103,6 +107,8 @@ def simulate(
     if provision and secret is not None:
         for cp_id in ids:
             require_identity(places, cp_id)
+        from ocpp_gateway.cli.provisioning import provision_all
+
         provision_all(places, dict.fromkeys(ids, secret))
 
     from rich.console import Console
@@ -141,28 +147,6 @@ def simulate(
         raise Failure(f"{len(fleet.refused)} of {len(ids)} charge points were refused by the gateway.")
     if fleet.tally.lost_messages or (sessions is not None and not fleet.tally.finished_transactions):
         raise SystemExit(1)
-
-
-def provision_all(places: Places, secrets: dict[str, Secret]) -> None:
-    """Write identity records for simulated charge points, or give those that exist new passwords.
-
-    SHA-256 with a salt is enough for a password that is 116 random bits, and hundreds of them connect at once.
-    """
-    from ocpp_gateway.cli.identity_changes import hash_defaults, put
-    from ocpp_gateway.cli.reactor import run_in_reactor
-    from ocpp_gateway.cli.records import Wishes
-    from ocpp_gateway.cli.store import with_redis
-
-    hashing = hash_defaults(places, "sha256")
-
-    async def work(reactor: Any) -> None:
-        async def write(client: Any, identities: Any) -> None:
-            for cp_id, secret in secrets.items():
-                await put(identities, cp_id, Wishes(status="active"), secret, hashing, replace=True)
-
-        await with_redis(places, reactor, write)
-
-    run_in_reactor(work)
 
 
 def _taken_apart(url: str, *, one: bool) -> tuple[str, str | None, str | None]:

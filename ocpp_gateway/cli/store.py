@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from ocpp_gateway.cli.endpoints import Places
     from ocpp_gateway.redis.client import RedisClient
     from ocpp_gateway.redis.identities import Identities
+    from ocpp_gateway.redis.url import RedisUrl
 
 _Result = TypeVar("_Result")
 
 _CONNECT_SECONDS = 3.0
+_AT_ONCE_SECONDS = 0.5
+"""A Redis that runs is connected to by then; after that, it is seen whether anything listens."""
 
 
 async def with_redis(
@@ -36,17 +39,39 @@ async def with_redis(
     except (ValueError, OSError) as error:
         raise Failure(f"REDIS_URL cannot be used: {error}") from None
     try:
-        await client.when_connected(_CONNECT_SECONDS)
+        await _connected(places, client, url)
         return await work(client, Identities(client, prefix=places.identity_prefix()))
     except StoreUnavailable as error:
         hint = (
-            "Is the gateway that was started with --dev still running?"
+            _hint_where(places)
             if places.dev
             else "Does it run there, with this user and password? Set REDIS_URL; if it is a gateway's own, give --dev."
         )
         raise Failure(f"Redis at {url} cannot be used: {error}.", hint) from None
     finally:
         await client.close()
+
+
+async def _connected(places: Places, client: RedisClient, url: RedisUrl) -> None:
+    from ocpp_gateway.cli.reach import redis_address, refusal
+    from ocpp_gateway.errors import StoreUnavailable
+
+    try:
+        await client.when_connected(_AT_ONCE_SECONDS)
+    except StoreUnavailable:
+        refused = refusal([redis_address(url)])
+        if refused is not None:
+            raise Failure(f"No Redis is to be had at {url}: {refused}.", _hint_where(places)) from None
+        await client.when_connected(_CONNECT_SECONDS - _AT_ONCE_SECONDS)
+
+
+def _hint_where(places: Places) -> str:
+    if places.dev:
+        return "Is the gateway that was started with --dev still running?"
+    return (
+        "Start Redis there, or set REDIS_URL to where it runs. To use that of a gateway started by "
+        "'ocpp-gateway demo' or with --dev, give --dev: ocpp-gateway --dev ..."
+    )
 
 
 def require_identity(places: Places, charge_point_id: str) -> None:

@@ -19,7 +19,6 @@ WEBSOCKET_VERSION: Final = "13"
 # uri-host [":" port] of RFC 9110 section 7.2, no stricter than needed to be sure that it is one value.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+;=-]{0,255})(?::[0-9]{0,5})?")
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
-_EXTENSIONS = re.compile(r"[\x20-\x7e\t]{0,1024}")
 
 
 def require_upgrade(head: RequestHead) -> None:
@@ -50,8 +49,9 @@ def upgrade_block(head: RequestHead, subprotocols: Sequence[str]) -> bytes:
     """The opening handshake as a header block for the WebSocket library; ``head`` has passed ``require_upgrade``.
 
     ``subprotocols`` are the tokens of ``subprotocol.offered``: without the doubles and other oddities for which a
-    library refuses the whole request. Extensions that are not plain text are left out, which only means that they are
-    not agreed upon. ``Origin`` is left out too: no charge point is a browser, and none gets in by where it comes from.
+    library refuses the whole request. Extensions are left out: none is agreed upon, and the library would parse the
+    offer only when the session is claimed already. So is ``Origin``: no charge point is a browser, and none gets in by
+    where it comes from.
     """
     lines = [
         "GET / HTTP/1.1",
@@ -63,9 +63,6 @@ def upgrade_block(head: RequestHead, subprotocols: Sequence[str]) -> bytes:
     ]
     if subprotocols:
         lines.append(f"Sec-WebSocket-Protocol: {', '.join(subprotocols)}")
-    extensions = ", ".join(head.elements("sec-websocket-extensions"))
-    if extensions and _EXTENSIONS.fullmatch(extensions):
-        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 

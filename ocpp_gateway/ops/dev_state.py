@@ -41,6 +41,12 @@ class DevState:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(orjson.dumps(members, option=orjson.OPT_INDENT_2))
 
+    def remove(self, path: Path) -> None:
+        """Remove the file, unless it is another gateway's by now. Raises OSError."""
+        current = self.read(path)
+        if current is not None and current.pid == self.pid:
+            path.unlink(missing_ok=True)
+
     @classmethod
     def read(cls, path: Path) -> DevState | None:
         """What is there, or None if no gateway of this machine left anything, or has ended."""

@@ -15,7 +15,7 @@ from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import NOT_FOUND, OK, SERVICE_UNAVAILABLE, UNAUTHORIZED
+from twisted.web.http import NOT_FOUND, OK, SERVICE_UNAVAILABLE, UNAUTHORIZED, HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -136,9 +136,40 @@ class Root(Resource):
         return self._fallback
 
 
+class _BodilessRequest(Request):
+    """A request of which no body is kept or parsed: nothing here takes one."""
+
+    _has_body = False
+
+    def gotLength(self, length: int | None) -> None:
+        """Twisted's: the header fields are there. ``length`` of the body, None: it comes in chunks."""
+        super().gotLength(0)
+        if length != 0:
+            self._has_body = True
+            self.requestHeaders.removeHeader(b"expect")  # Twisted would say that it may go on
+            self.channel.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            self.loseConnection()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Twisted's: a piece of the body."""
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Twisted's: the request is complete."""
+        if not self._has_body:
+            super().requestReceived(command, path, version)
+
+
+class _PunctualChannel(HTTPChannel):
+    """A connection on which the whole header block has to come in the time that Twisted gives from byte to byte."""
+
+    def resetTimeout(self) -> None:
+        """Twisted's: bytes have come. They win no time."""
+
+
 class _QuietSite(Site):
     """A Site without access log: its lines would be written by peers."""
 
+    protocol: Any = _PunctualChannel
     noisy = False
     displayTracebacks = False
 
@@ -153,8 +184,12 @@ def site(
     exposition: Callable[[], bytes],
     unknown_path: Callable[[str, str], None],
     ocpp: IResource | None,
+    timeout: float,
 ) -> Site:
-    """The HTTP port's factory. ``ocpp`` is the OCPP endpoint, where it is to be on this port too."""
+    """The HTTP port's factory. ``ocpp`` is the OCPP endpoint, where it is to be on this port too.
+
+    ``timeout``: seconds from the connection, or from the last answer on it, to a complete request.
+    """
     guard = _Guard(token.encode())
     root = Root(NotHere(unknown_path))
     root.putChild(b"health", Health())
@@ -162,4 +197,4 @@ def site(
     root.putChild(b"metrics", Exposition(guard, exposition))
     if ocpp is not None:
         root.putChild(b"ocpp", ocpp)
-    return _QuietSite(root, timeout=60)
+    return _QuietSite(root, _BodilessRequest, parsePOSTFormSubmission=False, timeout=timeout)

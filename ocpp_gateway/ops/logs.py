@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from ocpp_gateway.clock import iso_millis
 
 _NOT_FIELDS = frozenset(("message", "time", "system", "format", "isError", "failure", "why", "key"))
-_QUIET_LIBRARIES = ("autobahn", "txaio", "twisted.internet", "twisted.web", "txredisapi")
+_QUIET_LIBRARIES = ("autobahn", "txaio", "twisted.application", "twisted.internet", "twisted.web", "txredisapi")
 
 
 def observer(stream: IO[str], *, level: str, form: str, constant: Mapping[str, str]) -> ILogObserver:
@@ -78,5 +78,13 @@ def text_line(event: LogEvent) -> str:
     time = iso_millis(event.get("log_time", 0.0))[11:23]
     name = event.get("event", event.get("log_namespace", ""))
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-    text = text.replace("\r", "\\r").replace("\n", "\\n") if "log_failure" not in event else text
+    lines = text.split("\n") if "log_failure" in event else [text]
+    text = "\n".join(map(_printable, lines))
     return f"{time} {level.name:<5} {text}  [{name}]\n"
+
+
+def _printable(text: str) -> str:
+    # Peers choose parts of it, and a terminal obeys control characters.
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -16,7 +16,7 @@ for it; so is the release of a claim whose answer never came, which may have bee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -89,14 +89,16 @@ class Ownership:
     """The session records of this node.
 
     ``session_ttl``: seconds a record outlives its last refresh; refresh at least three times in it. ``max_owed``
-    releases are remembered; of more, the oldest are left to expire.
+    releases are remembered; of more, the oldest are left to expire. ``orphaned`` is called when a release took the
+    record away from an older session that lives on: the next refresh writes it again, and should come soon.
     """
 
     client: RedisClient
     node_id: str
     session_ttl: int
     max_owed: int = 100_000
-    _held: dict[str, int] = field(factory=dict, init=False)
+    orphaned: Callable[[], None] = lambda: None
+    _held: dict[str, tuple[int, ...]] = field(factory=dict, init=False)
     _owed: dict[_Owed, None] = field(factory=dict, init=False)
     _running: set[Deferred[Any]] = field(factory=set, init=False)
     _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
@@ -119,8 +121,9 @@ class Ownership:
 
     async def release(self, charge_point_id: str, epoch: int) -> Release:
         """Give back the session of ``epoch``, if it is still there. Never raises."""
-        if self._held.get(charge_point_id) == epoch:
-            del self._held[charge_point_id]
+        held = tuple(other for other in self._held.pop(charge_point_id, ()) if other != epoch)
+        if held:
+            self._held[charge_point_id] = held
         if (charge_point_id, epoch) in self._in_flight:
             # A refresh on its way could write the record again after the deletion, over another connection.
             landed: Deferred[None] = Deferred()
@@ -154,7 +157,7 @@ class Ownership:
         superseded: list[Superseded] = []
         remaining = iter(sessions)
         while batch := tuple(islice(remaining, _BATCH)):
-            held = [record for record in batch if self._held.get(record.charge_point_id) == record.epoch]
+            held = [record for record in batch if record.epoch == self._newest(record.charge_point_id)]
             if held:
                 superseded += await self._refresh(held)
         await self.settle()
@@ -191,16 +194,20 @@ class Ownership:
                     self.node_id,
                     orjson.dumps(charge_point_id),
                     orjson.dumps(self.node_id),
-                    self._held.get(charge_point_id, 0),
+                    self._newest(charge_point_id),
                 ],
             )
         except StoreUnavailable:
             self._owe(_Owed(charge_point_id, 0, record.connected_at_ms))
             raise
         claimed = record.of_epoch(int(epoch_text))
-        # Two claims may come back in another order than Redis saw them.
-        self._held[charge_point_id] = max(claimed.epoch, self._held.get(charge_point_id, 0))
+        self._held[charge_point_id] = (*self._held.get(charge_point_id, ()), claimed.epoch)
         return Claim(claimed, None if raw is None else SessionRecord.parse(raw), bool(alive))
+
+    def _newest(self, charge_point_id: str) -> int:
+        # Of all that are held: two claims may come back in another order than Redis saw them, and the newer one may
+        # be given back while the older session lives.
+        return max(self._held.get(charge_point_id, (0,)))
 
     def _give_back(self, result: Claim | Failure) -> None:
         if isinstance(result, Claim):
@@ -215,7 +222,11 @@ class Ownership:
             )
         except StoreUnavailable:
             return Release.OWED
-        return Release.DELETED if deleted else Release.NOT_OURS
+        if not deleted:
+            return Release.NOT_OURS
+        if release.charge_point_id in self._held:
+            self.orphaned()
+        return Release.DELETED
 
     def _landed(self, result: _Result) -> _Result:
         self._in_flight = frozenset()

@@ -59,13 +59,13 @@ class OcppFactory(WebSocketServerFactory):
         """A handshake was answered with 101."""
         self.counters.count_handshake("accepted")
 
-    def refused(self, reason: str, address: str, target: str = "") -> None:
+    def refused(self, reason: str, address: str, target: str = "", charge_point_id: str | None = None) -> None:
         """A handshake was refused for ``reason``, a row of ``handshake.reasons``."""
         self.counters.count_handshake(reason)
-        self.opening.log_refusal(reason, address, target)
+        self.opening.log_refusal(reason, address, target, charge_point_id)
 
     def abandoned(self, admitted: Admitted) -> None:
-        """The peer left between verdict and 101: its session never begins."""
+        """There was no 101 after the verdict, the peer had left: the session never begins."""
         if admitted.session is not None:
             identity, _ = admitted.session
             self.opening.claims.release_later(identity.charge_point_id, identity.epoch)

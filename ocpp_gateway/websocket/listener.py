@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
@@ -15,10 +16,12 @@ _BACKLOG = 1024
 """Twisted's 50 overflows when a fleet reconnects at once; the kernel caps it at net.core.somaxconn."""
 
 
-async def listen(reactor: Any, host: str, port: int, factory: IProtocolFactory, setting: str) -> IListeningPort:
+async def listen(
+    reactor: Any, host: str, port: int, factory: IProtocolFactory, host_setting: str, port_setting: str
+) -> IListeningPort:
     """Listen on ``host`` (empty: every IPv4 address; ``::``: every address) and ``port``.
 
-    Raises StartFailed, naming ``setting``, when the port is not to be had.
+    Raises StartFailed, naming the setting to change, when the port is not to be had.
     """
     endpoint_class = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
     try:
@@ -27,8 +30,16 @@ async def listen(reactor: Any, host: str, port: int, factory: IProtocolFactory, 
         raise StartFailed(
             "port_unavailable",
             f"cannot listen on {host or '*'}:{port} ({error.socketError}): "
-            f"stop what uses that port, or set {setting} to a free one",
+            + _advice(getattr(error.socketError, "errno", None), host_setting, port_setting),
         ) from error
     listening.transport = PromptServer  # nobody has been accepted yet
     port_taken: IListeningPort = listening
     return port_taken
+
+
+def _advice(number: int | None, host_setting: str, port_setting: str) -> str:
+    if number == errno.EADDRINUSE:
+        return f"stop what uses that port, or set {port_setting} to a free one"
+    if number == errno.EACCES:
+        return f"set {port_setting} to one that this user may use, 1024 or above"
+    return f"set {host_setting} to an address of this machine"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -40,6 +40,9 @@ _MAX_FRAGMENTS = 4096
 _MAX_PIECES = 4096
 """Pieces of one fragment, as the network delivered them, that are kept before they are joined."""
 
+_LINGER_SECONDS = 5.0
+"""How long a peer may take to read our last words."""
+
 
 @implementer(IPushProducer)
 class OcppProtocol(WebSocketServerProtocol):
@@ -59,6 +62,7 @@ class OcppProtocol(WebSocketServerProtocol):
     _session: Session | None = None
     _queue_full = False
     _peer_slow = False
+    _lingering: IDelayedCall | None = None
 
     # Before the upgrade.
 
@@ -114,11 +118,13 @@ class OcppProtocol(WebSocketServerProtocol):
 
     def succeedHandshake(self, res: Any) -> None:
         """Autobahn's: send the 101, unless the peer left or ran out of time meanwhile."""
-        if self.state == self.STATE_CONNECTING:
-            self.factory.accepted()
-            super().succeedHandshake(res)
-        elif self._admitted is not None:
-            self.factory.abandoned(self._admitted)
+        try:
+            if self.state == self.STATE_CONNECTING:
+                super().succeedHandshake(res)
+        finally:
+            admitted, self._admitted = self._admitted, None
+            if admitted is not None:  # not opened: the peer had left, or the library refused after all
+                self.factory.abandoned(admitted)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Autobahn's: answer with an error. Its text may quote the peer; our own name for the reason goes out."""
@@ -126,7 +132,7 @@ class OcppProtocol(WebSocketServerProtocol):
             self._refuse(self._refusal or refused("handshake_rejected"))
 
     def _refuse(self, refusal: HandshakeRefused, target: str = "") -> None:
-        self.factory.refused(refusal.reason, self.address, target)
+        self.factory.refused(refusal.reason, self.address, target, self._charge_point_id)
         body = wire_text(refusal.reason).encode("ascii")
         lines = [
             f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
@@ -139,12 +145,23 @@ class OcppProtocol(WebSocketServerProtocol):
         self._end(abort=False)
 
     def _cut_off(self, reason: str) -> None:
-        self.factory.refused(reason, self.address)
+        self.factory.refused(reason, self.address, charge_point_id=self._charge_point_id)
         self._end(abort=True)
 
     def _end(self, *, abort: bool) -> None:
         self.wasClean = True  # of our own will; Autobahn would warn otherwise, in words of its own
         self.dropConnection(abort=abort)
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        """Autobahn's: end the TCP connection. What waits to be read by the peer goes out first, unless ``abort``."""
+        super()._closeConnection(abort)
+        if not abort and self._lingering is None:
+            # A peer that never reads it would keep the connection for ever.
+            self._lingering = self.factory.reactor.callLater(_LINGER_SECONDS, self._linger_over)
+
+    def _linger_over(self) -> None:
+        self._lingering = None
+        self.transport.abortConnection()
 
     def onOpenHandshakeTimeout(self) -> None:
         """Autobahn's: the time from TCP accept to the 101 is over."""
@@ -160,6 +177,7 @@ class OcppProtocol(WebSocketServerProtocol):
         assert admitted is not None  # succeedHandshake comes only after _accept
         # What only the handshake needed is not kept for months.
         self._opening = self._request = self._admitted = None
+        self.factory.accepted()
         self.http_headers = self.http_request_data = self.http_response_data = None
         if admitted.session is None:
             self.close(CloseReason.SUBPROTOCOL_MISMATCH)
@@ -216,6 +234,9 @@ class OcppProtocol(WebSocketServerProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Autobahn's: the connection is gone, upgraded or not."""
+        lingering, self._lingering = self._lingering, None
+        if lingering is not None:
+            lingering.cancel()
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
@@ -248,6 +269,7 @@ class OcppProtocol(WebSocketServerProtocol):
     def abort(self) -> None:
         """See session.session.Connection."""
         self._end(abort=True)
+        self.transport.abortConnection()  # also where a polite end is under way
 
     def pause_reading(self) -> None:
         """See session.session.Connection."""
@@ -280,6 +302,10 @@ class OcppProtocol(WebSocketServerProtocol):
             self.transport.pauseProducing()
         elif self.state in (self.STATE_OPEN, self.STATE_CLOSING):
             self.transport.resumeProducing()
+
+    @property
+    def _charge_point_id(self) -> str | None:
+        return None if self._request is None else self._request.path.charge_point_id
 
     @property
     def address(self) -> str:

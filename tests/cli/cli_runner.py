@@ -1,6 +1,6 @@
 """Runs the command as a person would: as a process, because Twisted's reactor runs once in each.
 
-``run_here`` runs it in this process, for what ends before anything is connected to.
+``run_here`` runs it in this process, much sooner: for commands that need no reactor, or end before they start it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
 
 from click.testing import CliRunner
 
@@ -39,8 +42,32 @@ def run(*arguments: str, typed: bytes = b"", timeout: float = 40.0, **environ: s
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def run_here(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+@contextmanager
+def started(*arguments: str, seconds: float = 60.0, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """The command while it runs, both outputs as pipes; killed after ``seconds``, so that no reader waits for ever."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environment(PYTHONUNBUFFERED="1", **environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = Timer(seconds, process.kill)
+    end.start()
+    try:
+        with process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+    finally:
+        end.cancel()
+
+
+def run_here(*arguments: str, typed: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
     forgotten = dict.fromkeys(os.environ.keys() - _CLEAN.keys())
-    result = CliRunner().invoke(ocpp_gateway, list(arguments), env={**forgotten, **environ})
+    result = CliRunner().invoke(ocpp_gateway, list(arguments), input=typed, env={**forgotten, **environ})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return subprocess.CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)

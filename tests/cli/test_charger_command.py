@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
+from cli.audit_events import audit_events
 from cli.cli_runner import run, run_here
+from cli.redis_by_hand import store, stored_bytes
 
 from ocpp_gateway.auth.hashing import HashDefaults, ScryptParameters
 from ocpp_gateway.auth.record import IdentityRecord
-from ocpp_gateway.kafka.config import KafkaConfig
 from ocpp_gateway.kafka.embedded import EmbeddedKafka
-from ocpp_gateway.kafka.tail import EventTail
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 
 
@@ -32,16 +29,10 @@ def place(redis: dict[str, str], request: pytest.FixtureRequest) -> dict[str, st
 
 
 def stored(place: dict[str, str], cp_id: str) -> IdentityRecord:
-    """The record as the gateway would read it; fetched by hand, so that our own client does not vouch for itself."""
-    url = urlsplit(place["REDIS_URL"])
-    key = f"{place['REDIS_PREFIX']}:chargers:{cp_id}"
-    with socket.create_connection((str(url.hostname), url.port or 0), timeout=5.0) as connection:
-        reader = connection.makefile("rb")
-        connection.sendall(f"AUTH {url.password}\r\nGET {key}\r\n".encode())
-        assert reader.readline() == b"+OK\r\n"
-        length = int(reader.readline().removeprefix(b"$"))
-        assert length > 0, f"no {key}"
-        return IdentityRecord.parse(reader.read(length), cp_id)
+    """The record as the gateway would read it."""
+    raw = stored_bytes(place["REDIS_URL"], f"{place['REDIS_PREFIX']}:chargers:{cp_id}")
+    assert raw is not None
+    return IdentityRecord.parse(raw, cp_id)
 
 
 def accepts(record: IdentityRecord, secret: bytes) -> bool:
@@ -51,23 +42,33 @@ def accepts(record: IdentityRecord, secret: bytes) -> bool:
     return found is not None and found.matches((secret,))
 
 
-def test_a_charge_point_from_the_first_day_to_the_last(place: dict[str, str]) -> None:
-    added = run("charger", "add", "CP-001", "--tenant", "acme", "--ocpp", "1.6", **place)
+@pytest.fixture
+def kafka() -> Iterator[str]:
+    server = EmbeddedKafka.start()
+    try:
+        yield server.brokers
+    finally:
+        server.stop()
+
+
+def test_a_charge_point_from_the_first_day_to_the_last(place: dict[str, str], kafka: str) -> None:
+    with_kafka = {**place, "KAFKA_BROKERS": kafka}
+    added = run("charger", "add", "CP-001", "--tenant", "acme", "--ocpp", "1.6", "--reason", "new site", **with_kafka)
     assert added.returncode == 0, added.stderr
     password = added.stdout.split("password: ")[1].strip()
     record = stored(place, "CP-001")
     assert accepts(record, password.encode())
     assert (record.tenant_id, record.status) == ("acme", "active")
-    assert "shown only now" in added.stderr
+    assert "shown only now" in added.stderr and "Warning" not in added.stderr
 
     again = run("charger", "add", "CP-001", **place)
     assert again.returncode == 1
     assert "there already" in again.stderr and "--replace" in again.stderr
     assert "password:" not in again.stdout
 
-    assert run("charger", "disable", "CP-001", **place).stdout == "CP-001 disabled\n"
+    assert run("charger", "disable", "CP-001", **with_kafka).stdout == "CP-001 disabled\n"
     assert stored(place, "CP-001").status == "disabled"
-    assert run("charger", "disable", "CP-001", **place).stdout == "CP-001 was disabled already\n"
+    assert run("charger", "disable", "CP-001", **with_kafka).stdout == "CP-001 was disabled already\n"
     assert run("charger", "enable", "CP-001", **place).stdout == "CP-001 enabled\n"
     assert accepts(stored(place, "CP-001"), password.encode())
 
@@ -83,21 +84,25 @@ def test_a_charge_point_from_the_first_day_to_the_last(place: dict[str, str]) ->
     assert record.tenant_id == "acme"
     assert accepts(record, fresh.encode()) and not accepts(record, password.encode())
 
-    unsure = run("charger", "remove", "CP-001", typed=b"n\n", **place)
+    unsure = run_here("charger", "remove", "CP-001", typed=b"n\n", **place)
     assert unsure.returncode == 1
-    assert run("charger", "remove", "CP-001", "--yes", **place).stdout == "CP-001 removed\n"
+    assert stored(place, "CP-001") == record
+    assert run("charger", "remove", "CP-001", "--yes", **with_kafka).stdout == "CP-001 removed\n"
     gone = run("charger", "show", "CP-001", **place)
     assert gone.returncode == 1 and "no record of CP-001" in gone.stderr
-    assert run("charger", "enable", "CP-001", **place).returncode == 1
+
+    events = [event["payload"] for event in audit_events(kafka, 3)]
+    assert [event["change"] for event in events] == ["added", "disabled", "removed"]
+    assert events[0]["reason"] == "new site"
+    assert events[1]["status"] == "disabled"
 
 
 @pytest.mark.parametrize(
     ("options", "typed", "secret"),
     [
-        ((), b"a password of their own\n", b"a password of their own"),
         (("--auth", "token"), b"a-token-of-their-own-0123456789", b"a-token-of-their-own-0123456789"),
         (("--hex-key",), b"00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff", bytes.fromhex("00ff" * 10)),
-        (("--hash", "sha256"), b"a password of their own", b"a password of their own"),
+        (("--hash", "sha256"), b"a password of their own\n", b"a password of their own"),
     ],
 )
 def test_a_given_secret_is_stored_and_not_shown(
@@ -119,19 +124,20 @@ def test_made_up_keys_and_tokens(place: dict[str, str]) -> None:
 
 
 def test_lists_are_filtered(place: dict[str, str]) -> None:
-    for cp_id, tenant, *more in (("CP-1", "a"), ("CP-2", "b", "--disabled"), ("CP-X", "a", "--ocpp", "2.1")):
-        assert run("charger", "add", cp_id, "--tenant", tenant, "--hash", "sha256", *more, **place).returncode == 0
+    for cp_id, record in (
+        ("CP-1", {"tenantId": "a"}),
+        ("CP-2", {"tenantId": "b", "status": "disabled"}),
+        ("CP-X", {"tenantId": "a", "allowedProtocols": ["2.1"]}),
+    ):
+        store(place["REDIS_URL"], f"{place['REDIS_PREFIX']}:chargers:{cp_id}", json.dumps(record).encode())
 
     def ids(*options: str) -> list[str]:
         lines = run("charger", "list", "--json", *options, **place).stdout.splitlines()
         return [json.loads(line)["chargePointId"] for line in lines]
 
-    assert ids() == ["CP-1", "CP-2", "CP-X"]
-    assert ids("--filter", "CP-?") == ["CP-1", "CP-2", "CP-X"]
     assert ids("--filter", "CP-[12]") == ["CP-1", "CP-2"]
     assert ids("--tenant", "a") == ["CP-1", "CP-X"]
     assert ids("--status", "disabled") == ["CP-2"]
-    assert ids("--tenant", "nobody") == []
     table = run("charger", "list", **place)
     assert "disabled" in table.stdout and "2.1" in table.stdout
     assert table.stderr == "3 charge points\n"
@@ -155,38 +161,17 @@ def test_a_redis_that_is_not_there_is_named_without_its_password() -> None:
     done = run("charger", "list", REDIS_URL="redis://user:hunter2@127.0.0.1:1/0")
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr and "REDIS_URL" in done.stderr
+    assert "Connection refused" in done.stderr and "--dev" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
     told = run_here("--redis-url", "redis://:hunter2@127.0.0.1:1", "charger", "list")
     assert told.returncode == 2 and "set REDIS_URL instead" in told.stderr
 
 
-def test_every_change_is_an_event_in_kafka(place: dict[str, str]) -> None:
-    kafka = EmbeddedKafka.start()
-    try:
-        with_kafka: dict[str, str] = {**place, "KAFKA_BROKERS": kafka.brokers}
-        assert run("charger", "add", "CP-005", "--reason", "new site", **with_kafka).stderr.count("Warning") == 0
-        run("charger", "disable", "CP-005", **with_kafka)
-        run("charger", "disable", "CP-005", **with_kafka)
-        run("charger", "remove", "CP-005", "--yes", **with_kafka)
-        tail = EventTail(KafkaConfig(brokers=kafka.brokers, client_id="test"), ["cpms.audit.events"], True)
-        try:
-            tail.open(10.0)
-            seen: list[dict[str, Any]] = []
-            for _ in range(40):
-                seen += [json.loads(record.value) for record in tail.read(0.25)]
-                if len(seen) >= 3:
-                    break
-        finally:
-            tail.close()
-        assert [event["payload"]["change"] for event in seen] == ["added", "disabled", "removed"]
-        assert seen[0]["payload"]["reason"] == "new site"
-        assert seen[1]["payload"]["status"] == "disabled"
-    finally:
-        kafka.stop()
-
-
-def test_a_kafka_that_is_away_does_not_undo_the_change(place: dict[str, str]) -> None:
-    done = run("charger", "add", "CP-006", KAFKA_BROKERS="127.0.0.1:1", **place)
+@pytest.mark.parametrize(
+    ("brokers", "word"), [("127.0.0.1:1", "Connection refused"), ("embedded://", "inside of a gateway")]
+)
+def test_a_kafka_that_is_away_does_not_undo_the_change(place: dict[str, str], brokers: str, word: str) -> None:
+    done = run("charger", "add", "CP-006", KAFKA_BROKERS=brokers, **place)
     assert done.returncode == 0
-    assert "audit event is not in Kafka" in done.stderr
-    assert stored(place, "CP-006").status == "active"
+    assert "audit event is not in Kafka" in done.stderr and word in done.stderr
+    assert accepts(stored(place, "CP-006"), done.stdout.split("password: ")[1].strip().encode())

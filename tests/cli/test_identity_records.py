@@ -89,6 +89,17 @@ def test_replacing_keeps_what_is_not_said_anew() -> None:
     assert parsed(record).warnings == ()
 
 
+def test_a_simulated_record_is_marked_until_somebody_makes_it_theirs() -> None:
+    simulated = records.written("CP-001", {}, Wishes(created_by=records.SIMULATION), SECRET, SHA, NOW)
+    assert simulated["createdBy"] == "ocpp-gateway simulate"
+    assert records.is_simulated(simulated)
+    assert records.is_simulated(records.with_status(simulated, "disabled", NOW))
+    assert not records.is_simulated(records.written("CP-001", simulated, Wishes(), SECRET, SHA, NOW))
+    theirs = records.written("CP-001", {"createdBy": "a back end"}, Wishes(), SECRET, SHA, NOW)
+    assert theirs["createdBy"] == "a back end"
+    assert parsed(simulated).warnings == ()
+
+
 def test_nothing_secret_is_shown() -> None:
     record = records.written("CP-001", {}, Wishes(), SECRET, SHA, NOW)
     text = json.dumps(records.shown({**record, "auth": {**record["auth"], "token": "plain", "tokenHash": None}}))

@@ -8,27 +8,43 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cli.audit_events import audit_events
 from cli.cli_runner import COMMAND, environment, run, run_here
+from cli.redis_by_hand import store, stored_bytes
 from simulator.small_csms import SmallCsms
 
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure
 from ocpp_gateway.cli.simulate import _taken_apart
+from ocpp_gateway.kafka.embedded import EmbeddedKafka
+from ocpp_gateway.redis.embedded import EmbeddedRedis
 
 
 def simulated(csms: SmallCsms, *arguments: str, typed: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the command beside the CSMS."""
+    """Run the command here, with the CSMS in a thread beside it."""
 
-    async def beside() -> subprocess.CompletedProcess[str]:
+    async def beside() -> None:
         async with csms.running():
+            listening.set_result(asyncio.get_running_loop())
+            await ended.wait()
+
+    listening: Future[asyncio.AbstractEventLoop] = Future()
+    ended = asyncio.Event()
+    with ThreadPoolExecutor(1) as thread:
+        serving = thread.submit(asyncio.run, beside())
+        loop = listening.result(10.0)
+        try:
             url = (f"--url={csms.url}",) if not any(argument.startswith("--url") for argument in arguments) else ()
             filled = [argument.replace("PORT", str(csms.port)) for argument in arguments]
-            return await asyncio.to_thread(run, "simulate", *url, *filled, typed=typed, **environ)
-
-    return asyncio.run(beside())
+            return run_here("simulate", *url, *filled, typed=typed, **environ)
+        finally:
+            loop.call_soon_threadsafe(ended.set)
+            serving.result(10.0)
 
 
 def test_a_fleet_charges_and_tells_what_it_did() -> None:
@@ -116,6 +132,56 @@ def test_duration_ends_it() -> None:
     assert csms.actions() == ["BootNotification", "StatusNotification"]
 
 
+@pytest.fixture(scope="module")
+def redis() -> Iterator[str]:
+    with EmbeddedRedis() as server:
+        yield server.url
+
+
+def provisioned(redis: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """The command with --provision, without a gateway, for a moment."""
+    options = ("--provision", "--url=ws://127.0.0.1:1", "--duration=0.1")
+    return run("simulate", *options, *arguments, REDIS_URL=redis, **environ)
+
+
+def test_records_that_no_simulation_wrote_are_left_alone(redis: str) -> None:
+    theirs = b'{"stationId":"S-1","tenantId":"acme","status":"disabled"}'
+    store(redis, "chargers:CP-USED-2", theirs)
+    store(redis, "chargers:CP-USED-3", b"no JSON")
+    one = provisioned(redis, "--id", "CP-USED-2")
+    assert one.returncode == 1
+    assert "CP-USED-2 has an identity record that no simulation wrote" in one.stderr
+    assert "another --id" in one.stderr and "another --prefix" in one.stderr
+    many = provisioned(redis, "--count", "12", "--prefix", "CP-USED-0")
+    assert many.returncode == 0, many.stderr
+    store(redis, "chargers:CP-USED-0002", theirs)
+    store(redis, "chargers:CP-USED-0012", b"no JSON")
+    before = stored_bytes(redis, "chargers:CP-USED-0001")
+    again = provisioned(redis, "--count", "12", "--prefix", "CP-USED-0")
+    assert again.returncode == 1
+    assert "CP-USED-0002 (and 1 more) has" in again.stderr
+    assert stored_bytes(redis, "chargers:CP-USED-2") == stored_bytes(redis, "chargers:CP-USED-0002") == theirs
+    assert stored_bytes(redis, "chargers:CP-USED-0012") == b"no JSON"
+    assert stored_bytes(redis, "chargers:CP-USED-0001") == before
+
+
+def test_records_of_simulations_get_new_passwords_and_audit_events(redis: str) -> None:
+    kafka = EmbeddedKafka.start()
+    try:
+        assert provisioned(redis, "--id", "CP-SIM-AUDIT", KAFKA_BROKERS=kafka.brokers).returncode == 0
+        first = json.loads(stored_bytes(redis, "chargers:CP-SIM-AUDIT") or b"")
+        assert first["createdBy"] == "ocpp-gateway simulate"
+        store(redis, "chargers:CP-SIM-AUDIT", json.dumps({**first, "status": "disabled"}).encode())
+        assert provisioned(redis, "--id", "CP-SIM-AUDIT", KAFKA_BROKERS=kafka.brokers).returncode == 0
+        second = json.loads(stored_bytes(redis, "chargers:CP-SIM-AUDIT") or b"")
+        assert second["auth"]["secretHash"] != first["auth"]["secretHash"]
+        assert second["status"] == "disabled"
+        told = [(event["chargePointId"], event["payload"]["change"]) for event in audit_events(kafka.brokers, 2)]
+        assert told == [("CP-SIM-AUDIT", "added"), ("CP-SIM-AUDIT", "replaced")]
+    finally:
+        kafka.stop()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -170,7 +236,7 @@ def test_help_needs_nothing_heavy() -> None:
         text=True,
     )
     assert json.loads(done.stdout) == []
-    listed = run("--help")
+    listed = run_here("--help")
     assert listed.returncode == 0
     assert {"charger", "simulate", "tail", "demo"} <= set(listed.stdout.split())
 
@@ -183,6 +249,12 @@ def test_a_dev_file_wins_over_the_environment(tmp_path: Path) -> None:
     assert (places.redis(), places.kafka(), places.ocpp_port()) == ("redis://127.0.0.1:1/0", "127.0.0.1:2", 3)
     assert Places(dev=False, redis_url="redis://elsewhere").redis() == "redis://elsewhere"
     assert Places(dev=False, environ={"WEBSOCKET_OCPP_PORT": "81"}).ocpp_port() == 81
+
+
+def test_the_kafka_of_a_dev_gateway_takes_nothing_from_the_environment() -> None:
+    environ = {"KAFKA_SASL_USERNAME": "u", "REDIS_PREFIX": "p"}
+    assert Places(dev=True, environ=environ).kafka_environ() == {"REDIS_PREFIX": "p"}
+    assert Places(dev=False, environ=environ).kafka_environ() == environ
 
 
 def test_settings_that_mean_nothing_are_refused_by_name() -> None:

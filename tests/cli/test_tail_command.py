@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
 
 import pytest
-from cli.cli_runner import COMMAND, environment, run, run_here
+from cli.cli_runner import run_here, started
 from confluent_kafka import Producer
 
 from ocpp_gateway.cli.events import EventPrinter
@@ -114,24 +113,30 @@ def test_lines_are_in_the_order_of_time_and_filtered(brokers: str, tailing: list
 
 def test_the_command_prints_json_and_stops_after_its_number(brokers: str) -> None:
     publish(brokers, TOPIC, *[event("CP-7", number) for number in range(3)])
-    done = run("tail", "--json", "--from-beginning", "--topic", "station", "--max-events", "3", KAFKA_BROKERS=brokers)
+    done = run_here(
+        "tail", "--json", "--from-beginning", "--topic", "station", "--max-events", "3", KAFKA_BROKERS=brokers
+    )
     assert done.returncode == 0, done.stderr
     assert {json.loads(line)["chargePointId"] for line in done.stdout.splitlines()} == {"CP-7"}
-    plain = run("tail", "--from-beginning", "--topic", TOPIC, "--max-events", "1", KAFKA_BROKERS=brokers)
+    plain = run_here("tail", "--from-beginning", "--topic", TOPIC, "--max-events", "1", KAFKA_BROKERS=brokers)
     assert "StationHeartbeat" in plain.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_cleanly_when_it_is_stopped(brokers: str, number: signal.Signals) -> None:
     publish(brokers, "stop.me", event("CP-8", 1))
-    command = [*COMMAND, "tail", "--from-beginning", "--topic", "stop.me"]
-    environ = environment(KAFKA_BROKERS=brokers, PYTHONUNBUFFERED="1")
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started("tail", "--from-beginning", "--topic", "stop.me", KAFKA_BROKERS=brokers) as process:
         assert process.stdout is not None
         assert "CP-8" in process.stdout.readline()
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "")
+
+
+def test_no_kafka_at_all_is_said_with_what_to_do() -> None:
+    done = run_here("tail", KAFKA_BROKERS="127.0.0.1:1")
+    assert done.returncode == 1
+    assert "127.0.0.1:1: Connection refused" in done.stderr and "--dev tail" in done.stderr
 
 
 def test_what_is_missing_is_said() -> None:

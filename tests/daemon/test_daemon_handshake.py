@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -188,7 +189,6 @@ MALFORMED = [
     Refused("host_invalid", asking(without=["Host"], headers=[("Host", "a b")])),
     Refused("unexpected_body", asking(headers=[("Content-Length", "4")])),
     Refused("unexpected_body", asking(headers=[("Transfer-Encoding", "chunked")])),
-    Refused("handshake_rejected", asking(headers=[("Sec-WebSocket-Extensions", "permessage-deflate; ?=,,;;")])),
     Refused("websocket_key_invalid", asking(without=["Sec-WebSocket-Key"])),
     Refused("websocket_key_invalid", asking(without=["Sec-WebSocket-Key"], headers=[("Sec-WebSocket-Key", "short")])),
 ]
@@ -293,6 +293,7 @@ def refuse(gateway: Gateway, redis_url: str, charge_point_id: str) -> Callable[[
             assert connection.rest() == b""
         line = gateway.wait_for("handshake.refused", peer=address)
         assert (line["reason"], line["status"], line["level"]) == (case.reason, REFUSALS[case.reason].status, "warn")
+        assert line["charge_point_id"] in (None, charge_point_id)
         assert metric(gateway.http_port, "ocpp_handshakes_total", reason=case.reason) == counted + 1
 
     return check
@@ -317,7 +318,7 @@ def test_every_reason_for_a_refusal_is_tried_here_or_needs_an_outage() -> None:
     tried = {case.reason for case in (*MALFORMED, *UNWANTED)}
     elsewhere = {"second_request", "handshake_timeout", "redis_unavailable"}  # below
     outages = {"hashing_busy", "readmission_limited", "starting", "draining", "kafka_unavailable", "kafka_queue_full"}
-    never = {"internal_error", "rate_limited", "too_many_connections"}
+    never = {"internal_error", "rate_limited", "too_many_connections", "handshake_rejected"}
     tls = {reason for reason in REFUSALS if reason.startswith("mtls_")}
     assert set(REFUSALS) - tried - tls == (elsewhere | outages | never) & set(REFUSALS)
 
@@ -492,7 +493,13 @@ def test_an_identity_with_reserved_characters_is_percent_encoded(gateway: Gatewa
 
 
 def test_extensions_are_not_agreed_upon_whatever_is_offered(gateway: Gateway, charge_point_id: str) -> None:
-    for extensions in ("permessage-deflate; client_max_window_bits", 'x-mine; a="b"', "x-mine, permessage-deflate"):
+    for extensions in (
+        "permessage-deflate; client_max_window_bits",
+        'x-mine; a="b"',
+        "x-mine, permessage-deflate",
+        "permessage-deflate; no_such=parameter",
+        "permessage-deflate; ?=,,;;",
+    ):
         headers = [authorization(charge_point_id), ("Sec-WebSocket-Extensions", extensions)]
         answer = ask(gateway.ocpp_port, handshake(f"/ocpp/{charge_point_id}", headers=headers))
         assert (answer.status, answer.header("Sec-WebSocket-Extensions")) == (101, None)
@@ -593,6 +600,18 @@ def test_a_handshake_that_takes_too_long_is_cut_off(literal_gateway: Gateway, ad
     assert literal_gateway.wait_for("handshake.refused", peer=address)["reason"] == "handshake_timeout"
 
 
+def test_on_the_http_port_a_byte_now_and_then_wins_no_time(literal_gateway: Gateway) -> None:
+    port = literal_gateway.http_port
+    give_up = time.monotonic() + 10
+    with RawSocket(port) as slow:
+        slow.send(b"GET /ocpp/CP-1 HTTP/1.1\r\nX-A: ")
+        with pytest.raises(PeerClosed):
+            while True:
+                slow.send(b"a")
+                assert http_get(port, "/health").status == 200  # passes some time
+                assert time.monotonic() < give_up
+
+
 # While a credential is being checked.
 
 
@@ -621,8 +640,9 @@ def test_a_second_request_while_the_first_is_being_checked_ends_the_connection(
     assert_no_session(gateway, redis_url, charge_point_id, victim)
 
 
+@pytest.mark.parametrize("port", ["ocpp", "http"])
 def test_two_requests_in_one_write_end_the_connection(
-    gateway: Gateway, redis_url: str, charge_point_id: str, address: str
+    gateway: Gateway, redis_url: str, charge_point_id: str, address: str, port: str
 ) -> None:
     victim = charge_point_id + "-victim"
     provision(redis_url, victim)
@@ -630,7 +650,7 @@ def test_two_requests_in_one_write_end_the_connection(
         handshake(f"/ocpp/{identity}", headers=[authorization(charge_point_id)])
         for identity in (charge_point_id, victim)
     ]
-    with RawSocket(gateway.ocpp_port, address=address) as connection:
+    with RawSocket(gateway.ocpp_port if port == "ocpp" else gateway.http_port, address=address) as connection:
         connection.send(b"".join(requests))
         assert connection.rest() == b""
     assert gateway.wait_for("handshake.refused", peer=address)["reason"] == "second_request"
@@ -679,7 +699,8 @@ def test_without_redis_nobody_is_let_in_and_nobody_is_called_a_liar(
         answer = ask(gateway.ocpp_port, request, address)
     assert (answer.status, answer.body) == (503, b"Service Unavailable")
     assert int(answer.header("Retry-After") or "") >= 5
-    assert gateway.wait_for("handshake.refused", peer=address)["reason"] == "redis_unavailable"
+    refused = gateway.wait_for("handshake.refused", peer=address)
+    assert (refused["reason"], refused["charge_point_id"]) == ("redis_unavailable", charge_point_id)
 
 
 def settled(gateway: Gateway, redis_url: str) -> None:

@@ -58,11 +58,11 @@ def test_nothing_answered_is_lost_by_a_kill_and_nothing_is_there_twice(redis_url
         with Gateway(redis_url, kafka.brokers) as restarted:
             stream.url = restarted.url("")
             stream.ledger.wait_for(before + 400)
-            starts = {
-                entry.charge_point_id: entry
-                for entry in stream.ledger.answered[:before]
-                if entry.action == "StartTransaction"
-            }
+            # The first of each: what was confirmed in the very moment of the kill may not be marked in Redis yet.
+            starts: dict[str, Any] = {}
+            for entry in stream.ledger.answered[:before]:
+                if entry.action == "StartTransaction":
+                    starts.setdefault(entry.charge_point_id, entry)
             stream.stop()
             assert len(starts) == len([version for _, version in points if version == "1.6"])
             for charge_point_id, entry in starts.items():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis as redis_py
 from support.gateway import Gateway
-from support.raw_socket import CLOSE, PeerClosed, RawCharger, RawSocket, frame, handshake, metric
+from support.raw_socket import CLOSE, PING, PeerClosed, RawCharger, RawSocket, frame, handshake, http_get, metric
 from support.stations import basic, provision
 
 
@@ -301,6 +304,97 @@ def was_closed(charger: RawCharger) -> bool:
         return charger.receive()[1] != "again"
     except PeerClosed:
         return True
+
+
+def test_a_newcomer_that_leaves_before_it_is_let_in_leaves_the_session_to_who_has_it(
+    redis_url: str, brokers: str, redis: redis_py.Redis, charge_point_id: str
+) -> None:
+    with (
+        Gateway(redis_url, brokers, SESSION_TTL_SECONDS="10") as gateway,
+        connected(gateway, charge_point_id) as charger,
+    ):
+        before = record(redis, charge_point_id)
+        assert before is not None
+        redis.client_pause(1000, all=False)  # writes only: the newcomer's claim is on its way meanwhile
+        newcomer = RawSocket(gateway.ocpp_port)
+        newcomer.send(handshake(f"/ocpp/{charge_point_id}", headers=credentials(charge_point_id)))
+        for _ in range(20):
+            http_get(gateway.http_port, "/health")  # passes some time
+        newcomer.reset()
+        wait_until(gateway, lambda: redis.get(f"session-epochs:{charge_point_id}") == b"2")
+
+        wait_until(gateway, lambda: (record(redis, charge_point_id) or {}).get("epoch") == 1)
+
+        found = record(redis, charge_point_id)
+        assert found is not None
+        assert found["connectedAtMs"] == before["connectedAtMs"]
+        assert charger.call("1", "Heartbeat", {})[0] == 3
+        charger.hang_up()
+        wait_until_gone(redis, charge_point_id)
+
+
+def wait_until(gateway: Gateway, condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < give_up
+        http_get(gateway.http_port, "/health")  # passes some time
+
+
+# Peers that close and read nothing any more.
+
+
+def stop_reading(gateway: Gateway, charger: RawCharger) -> None:
+    """Have the gateway write, and read nothing, until it has bytes left that the kernel does not take."""
+    pings = frame(b"x" * 125, PING) * 200
+    written = 0
+    for _ in range(2000):
+        charger.socket.send(pings)
+        http_get(gateway.http_port, "/health")  # what was sent before has been answered
+        written += 200 * (2 + 125)
+        if held_by_the_kernel(gateway.ocpp_port, charger.socket.local_port) < written:
+            return
+    raise AssertionError("the kernel takes everything")
+
+
+def held_by_the_kernel(server: int, client: int) -> int:
+    """Bytes from ``server`` to ``client`` that were written and not read."""
+    total = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        sent, received = (int(size, 16) for size in queues.split(":"))
+        match int(local.rpartition(":")[2], 16), int(remote.rpartition(":")[2], 16):
+            case ports if ports == (server, client):
+                total += sent
+            case ports if ports == (client, server):
+                total += received
+    return total
+
+
+def test_a_peer_that_closes_and_does_not_read_is_ended_all_the_same(
+    gateway: Gateway, redis: redis_py.Redis, charge_point_id: str
+) -> None:
+    with connected(gateway, charge_point_id) as charger:
+        stop_reading(gateway, charger)
+        charger.socket.send(frame(b"\x03\xe8", CLOSE))
+        closed = gateway.wait_for("session.closed", charge_point_id=charge_point_id, seconds=15)
+        assert (closed["close_reason"], closed["close_code"]) == ("peer_closed", 1000)
+        wait_until_gone(redis, charge_point_id)
+
+
+def test_a_stop_does_not_wait_for_a_peer_that_closed_and_does_not_read(
+    redis_url: str, brokers: str, redis: redis_py.Redis, events: Any, charge_point_id: str
+) -> None:
+    with (
+        Gateway(redis_url, brokers, DRAIN_SECONDS="1") as gateway,
+        connected(gateway, charge_point_id) as charger,
+    ):
+        stop_reading(gateway, charger)
+        charger.socket.send(frame(b"\x03\xe8", CLOSE))
+        http_get(gateway.http_port, "/health")
+        assert gateway.stop() == 0
+        assert gateway.logged("gateway.stop_failed") == []
+    assert record(redis, charge_point_id) is None
+    assert wait_for_disconnected(events, charge_point_id)
 
 
 # The end of the daemon.

@@ -13,8 +13,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis as redis_py
 from support.gateway import PROJECT, TWISTD, Gateway
+from support.raw_socket import RawSocket
+
+from ocpp_gateway.ops.dev_state import DevState
+from ocpp_gateway.tap import Options
 
 ENVIRON = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "OCPP_", "REDIS_"))},
@@ -76,6 +81,17 @@ def test_a_busy_port_is_a_failed_start(redis_url: str, brokers: str) -> None:
     failed = _logged(ended.stdout, "gateway.start_failed")
     assert failed["reason"] == "port_unavailable"
     assert "WEBSOCKET_OCPP_PORT" in failed["problem"]
+
+
+def test_an_address_of_another_machine_is_a_failed_start_that_names_the_setting(redis_url: str, brokers: str) -> None:
+    for setting in ("HTTP_HOST", "WEBSOCKET_OCPP_HOST"):
+        environ = {"PORT": "0", "WEBSOCKET_OCPP_PORT": "0", setting: "203.0.113.9"}
+        ended = twistd(REDIS_URL=redis_url, KAFKA_BROKERS=brokers, **environ)
+        assert ended.returncode == 1
+        failed = _logged(ended.stdout, "gateway.start_failed")
+        assert failed["reason"] == "port_unavailable"
+        assert f"set {setting} to" in failed["problem"]
+        assert "stop what uses" not in failed["problem"]
 
 
 def test_redis_that_does_not_answer_is_a_failed_start(brokers: str) -> None:
@@ -142,6 +158,83 @@ def test_a_file_of_settings(tmp_path: Path, redis_url: str, brokers: str) -> Non
     assert "KAFKA_BROKERS" not in (ended.stdout + ended.stderr).rpartition("cannot start")[2]
 
 
+def test_an_empty_variable_is_none_wherever_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.env"
+    file.write_text("REDIS_URL=redis://from-the-file:1\nPORT=1\nNODE_ID=\n")
+    for name, value in {"REDIS_URL": "", "PORT": "2", "NODE_ID": "from-the-environment"}.items():
+        monkeypatch.setenv(name, value)
+    settings = options("--env-file", str(file), "--set", "PORT=").settings
+    assert (settings.redis_url, settings.port, settings.node_id) == (
+        "redis://from-the-file:1", 2, "from-the-environment",
+    )  # fmt: skip
+
+
+def test_for_development_no_other_redis_or_kafka_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.env"
+    file.write_text("KAFKA_SASL_USERNAME=production\nREDIS_URL=redis://production:1\n")
+    exported = {
+        "REDIS_URL": "redis://production:1",
+        "KAFKA_BROKERS": "production:1",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_PASSWORD": "hunter2",
+        "KAFKA_CONFIG_FILE": str(file),
+        "LOG_FORMAT": "",
+    }
+    for name, value in exported.items():
+        monkeypatch.setenv(name, value)
+    chosen = options("--dev", "--env-file", str(file))
+    assert (chosen.settings.redis_url, chosen.settings.log_format) == ("embedded://", "text")
+    assert chosen.kafka.is_embedded
+    assert chosen.kafka.properties == ()
+    said = options("--dev", "--set", "REDIS_URL=redis://mine:1", "--set", "LOG_FORMAT=json")
+    assert (said.settings.redis_url, said.settings.log_format) == ("redis://mine:1", "json")
+    assert said.kafka.is_embedded
+
+
+def test_a_gateway_that_stops_leaves_the_state_file_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    with Gateway("embedded://", "embedded://", OCPP_DEV_STATE_FILE=str(path)) as first:
+        with Gateway("embedded://", "embedded://", OCPP_DEV_STATE_FILE=str(path)) as second:
+            assert first.stop() == 0
+            state = DevState.read(path)
+            assert state is not None
+            assert (state.pid, state.ocpp_port) == (second.pid, second.ocpp_port)
+        assert not path.exists()
+
+
+MULTIPART = b"--b\r\nContent-Disposition: form-data; name*=utf-8''x\r\n\r\nv\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n" % len(MULTIPART), MULTIPART),
+        (
+            b"Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n",
+            b"%x\r\n%b\r\n0\r\n\r\n" % (len(MULTIPART), MULTIPART),
+        ),
+        (b"Content-Length: 1000000000000\r\n", b""),
+        (b"Content-Length: 1000000000000\r\nExpect: 100-continue\r\n", b""),
+        (b"Transfer-Encoding: chunked\r\n", b""),
+    ],
+    ids=["form", "form in chunks", "endless", "endless and polite", "no chunk yet"],
+)
+@pytest.mark.parametrize("path", [b"/ready", b"/x", b"/ocpp/CP-1"])
+def test_the_http_port_takes_no_body(gateway: Gateway, path: bytes, headers: bytes, body: bytes) -> None:
+    with RawSocket(gateway.http_port) as connection:
+        connection.send(b"POST %b HTTP/1.1\r\nHost: a\r\n%b\r\n%b" % (path, headers, body))
+        answer = connection.response()
+        assert (answer.status, answer.header("Connection")) == (413, "close")
+        assert connection.rest() == b""
+
+
+def test_an_empty_body_is_none(gateway: Gateway) -> None:
+    with RawSocket(gateway.http_port) as connection:
+        for _ in range(2):
+            connection.send(b"GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            assert connection.response().status == 200
+
+
 def test_a_daemon_in_the_background_logs_into_its_file(tmp_path: Path, redis_url: str, brokers: str) -> None:
     log, pidfile = tmp_path / "gateway.log", tmp_path / "gateway.pid"
     environ = {**ENVIRON, "REDIS_URL": redis_url, "KAFKA_BROKERS": brokers, "PORT": "0", "WEBSOCKET_OCPP_PORT": "0"}
@@ -184,6 +277,12 @@ reactor.run()
         [sys.executable, "-c", script], env=ENVIRON, capture_output=True, text=True, timeout=30, check=True
     )
     assert shown.stdout.strip() == "in time"
+
+
+def options(*arguments: str) -> Options:
+    parsed = Options()
+    parsed.parseOptions(list(arguments))
+    return parsed
 
 
 def _logged(output: str, name: str) -> dict[str, Any]:

@@ -233,6 +233,34 @@ async def test_after_a_loss_of_data_the_later_connection_wins(
     assert (await stored(client) or {})["nodeId"] == winner
 
 
+async def test_a_newer_claim_that_is_given_back_leaves_the_older_session_alive(client: RedisClient) -> None:
+    told: list[str] = []
+    ours = node(client, "node-a", orphaned=lambda: told.append("orphaned"))
+    older = await ours.claim(record())
+    newer = await ours.claim(record())
+    assert await ours.refresh([older.record]) == []
+    assert (await stored(client) or {})["epoch"] == newer.epoch
+    assert told == []
+
+    assert await ours.release("CP-001", newer.epoch) is Release.DELETED
+
+    assert told == ["orphaned"]
+    assert await ours.refresh([older.record]) == []
+    assert await client.get("sessions:CP-001") == older.record.encode()
+    assert await ours.release("CP-001", older.epoch) is Release.DELETED
+    assert told == ["orphaned"]
+
+
+async def test_the_floor_of_the_next_epoch_is_the_newest_session_that_is_left(client: RedisClient) -> None:
+    ours = node(client, "node-a")
+    for _ in range(3):
+        older = await ours.claim(record())
+    newer = await ours.claim(record())
+    await ours.release("CP-001", newer.epoch)
+    await client.delete("sessions:CP-001", "session-epochs:CP-001")
+    assert (await ours.claim(record())).epoch == older.epoch + 1
+
+
 async def test_a_released_session_is_not_written_again_by_a_refresh(client: RedisClient) -> None:
     ours = node(client, "node-a")
     claim = await ours.claim(record())

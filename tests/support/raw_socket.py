@@ -112,6 +112,10 @@ class RawSocket:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._data = b""
 
+    @property
+    def local_port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
     def send(self, data: bytes) -> None:
         """Send all of it; raises PeerClosed if it can no longer be sent."""
         try:
