@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ocpp_gateway.kafka.config import KafkaConfig
 
 
+_RECORD_OVERHEAD = 8192
+"""Bytes of a record beside a charge point's message, which may be twice its size when it has to be quoted as text."""
+
+
 class Options(usage.Options):
     """Command line of the daemon. It wins over the environment, the environment over --env-file."""
 
@@ -99,7 +103,13 @@ class Options(usage.Options):
         try:
             self.kafka = KafkaConfig.from_environ(environ, brokers=settings.kafka_brokers, client_id=client_id)
         except ConfigError as error:
-            problems += error.problems
+            return problems + list(error.problems)
+        needed = 2 * settings.ocpp_max_payload_bytes + _RECORD_OVERHEAD
+        if needed > self.kafka.max_record_bytes:
+            problems.append(
+                f"OCPP_MAX_PAYLOAD_BYTES needs records of up to {needed} bytes: set message.max.bytes in "
+                "KAFKA_CONFIG_FILE (and max.message.bytes of the topics)"
+            )
         return problems
 
     def _env_file(self) -> dict[str, str]:

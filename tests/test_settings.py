@@ -9,12 +9,14 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from twisted.python import usage
 
 from ocpp_gateway.auth.hashing import ScryptParameters
 from ocpp_gateway.errors import ConfigError
 from ocpp_gateway.handshake.reasons import REFUSALS
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.settings import Settings, parse, read, variable, without_effect
+from ocpp_gateway.tap import Options
 
 PROJECT = Path(__file__).resolve().parent.parent
 VARIABLES = [variable(field.name) for field in attrs.fields(Settings)]
@@ -112,3 +114,13 @@ def test_the_sample_settings_are_valid() -> None:
     environ.pop("KAFKA_CONFIG_FILE")  # names a file of the installed system
     parse(environ)
     assert without_effect(environ) == []
+
+
+def test_records_must_have_room_for_the_longest_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    properties = tmp_path / "kafka.properties"
+    properties.write_text("message.max.bytes=3000000\n")
+    monkeypatch.setenv("OCPP_MAX_PAYLOAD_BYTES", "1000000")
+    with pytest.raises(usage.UsageError, match=r"OCPP_MAX_PAYLOAD_BYTES needs records of up to 2008192 bytes"):
+        Options().parseOptions([])
+    monkeypatch.setenv("KAFKA_CONFIG_FILE", str(properties))
+    Options().parseOptions([])

@@ -72,6 +72,9 @@ _PRODUCER_DEFAULTS: Final[dict[str, Value]] = {
     "compression.type": "none",
 }
 
+_MAX_RECORD_BYTES: Final = 1_000_000
+"""librdkafka's own default."""
+
 _SECRET = re.compile(r"password|passphrase|private|secret|\.pem|jaas|oauthbearer\.config|userinfo", re.IGNORECASE)
 _BROKER = re.compile(r"(?:[A-Z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/,\[\]]+)(?::(\d{1,5}))?")
 _FROM_ENVIRONMENT = re.compile(r"KAFKA_(?:SECURITY_PROTOCOL|SASL_\w+|SSL_\w+)")
@@ -133,6 +136,11 @@ class KafkaConfig:
     def is_embedded(self) -> bool:
         """Whether the brokers are the ones we bring ourselves, for development."""
         return self.brokers == EMBEDDED
+
+    @property
+    def max_record_bytes(self) -> int:
+        """The largest record that the client takes (librdkafka: ``message.max.bytes``); topics have limits too."""
+        return int(self.client_properties().get("message.max.bytes", _MAX_RECORD_BYTES))
 
     def client_properties(self) -> dict[str, Value]:
         """What every client of this cluster needs: brokers, name, security, and whatever else was set."""

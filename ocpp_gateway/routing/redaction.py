@@ -67,7 +67,7 @@ _ASSIGNED = re.compile(_TELLING + _SIGN)
 #: The same, and the members with the value of what another member names.
 _ASSIGNED_OR_VALUE = re.compile(rf"(?:{_TELLING}|values?|data(?<![a-z0-9]data)){_SIGN}")
 _NAMED = re.compile(rf"(?:key|name|variable){_SIGN}(?:\\*+[\"'])?+((?:[\w.-]{{1,63}} ?){{1,3}})")
-_ELEMENT = re.compile(rf"<([\w:.-]{{0,31}}?{_TELLING})(?=[\s/>])>?")
+_ELEMENT = re.compile(rf"<([\w:.-]{{0,31}}?{_TELLING})(?=(?:[\s/][^<>]*)?>)>?")
 
 _OPENING_QUOTE = re.compile(r"(\\*+)([\"'])")
 _HEADER = re.compile(r"[^\r\n]*+")

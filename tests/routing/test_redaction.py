@@ -85,6 +85,7 @@ def test_what_surrounds_a_secret_stays() -> None:
         ("BootNotification", b'{"chargePointModel":"Authorization"}'),
         ("DataTransfer", b'{"data":"{\\"key\\": 1.00, broken"}'),
         ("DataTransfer", b'{"data":"[1.00]","key":null}'),
+        ("DataTransfer", b'{ "data":"a<token b, tokens: 3, key: 4, @: 5" }'),
     ],
 )
 def test_what_holds_no_secret_stays_byte_for_byte(action: str, raw: bytes) -> None:
@@ -270,7 +271,7 @@ without_telling_words = st.text().filter(
     lambda text: not re.search("pass|psk|pwd|secret|token|auth|cred|pin|key|user|login|@", text, re.IGNORECASE)
 )
 ORDINARY = [
-    *("key", "Keys", "publicKey", "KeyCode", "idToken", "idTag", "token reader", "pinned", "shipping", "compass"),
+    *("key", "Keys", "publicKey", "KeyCode", "idToken", "idTag", "tokenReader", "pinned", "shipping", "compass"),
     *("name", "value", "data", "variable", "passed", "authorize", "LocalAuthListEnabled", "MasterPassGroupId"),
     *("http://host:8080/a", "ftp://host/x", "ops@example.com", "https://host:8080/x?mail=a@b.example", "user@"),
     *(
@@ -362,7 +363,18 @@ def test_json_within_json_is_followed_only_so_far() -> None:
 HOSTILE = [
     *("a", "auth", "a=", "a= '", "://a:", "://", "://a:@", "a        ", "password", "{", '{"', "===", "\\", '\\"', "@"),
     *("psk=1\n", "psk=1 ", "psk= ", 'psk="', 'psk=\\"', 'psk=["', "psk={}", '"token":{', 'authorization:a "', "pass"),
-    *("secret", "secret.", "secret" * 9 + "x ", "key:a,", '"key":"', "<psk>", "</psk>", "<", "<" + "secret" * 10),
+    *(
+        "secret",
+        "secret.",
+        "secret" * 9 + "x ",
+        "key:a,",
+        '"key":"',
+        "<psk>",
+        "</psk>",
+        "<psk ",
+        "<",
+        "<" + "secret" * 10,
+    ),
     *(
         "\\u0070",
         "\\\\u0070",
