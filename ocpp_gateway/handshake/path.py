@@ -23,9 +23,6 @@ from ocpp_gateway.handshake.reasons import refused
 from ocpp_gateway.ocppj.frames import Quirk
 from ocpp_gateway.ocppj.versions import OcppVersion
 
-DEFAULT_IDENTITY_PATTERN: Final = r"^CP-[A-Za-z0-9*\-_=+|@.]{1,45}$"
-"""Default of OCPP_CHARGE_POINT_ID_PATTERN."""
-
 MAX_IDENTITY_LENGTH: Final = 255
 """Characters; whatever the operator's pattern says. OCPP 1.6 sets no limit, OCPP 2.x sets 48."""
 

@@ -8,11 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocpp_gateway.errors import HandshakeRefused
-from ocpp_gateway.handshake.path import DEFAULT_IDENTITY_PATTERN, OcppPath, parse_target
+from ocpp_gateway.handshake.path import OcppPath, parse_target
 from ocpp_gateway.ocppj.frames import Quirk
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.settings import parse
 
-DEFAULT = re.compile(DEFAULT_IDENTITY_PATTERN)
+DEFAULT = parse({}).ocpp_charge_point_id_pattern
 ANYTHING = re.compile(r".*", re.DOTALL)
 
 
