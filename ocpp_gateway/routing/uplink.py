@@ -29,7 +29,7 @@ from ocpp_gateway.errors import BusQueueFull, BusUnavailable
 from ocpp_gateway.ocppj.actions import classify, send_actions, station_actions, transaction_related
 from ocpp_gateway.ocppj.codec import encode_call_error, encode_call_result
 from ocpp_gateway.ocppj.errorcodes import ErrorCode
-from ocpp_gateway.ocppj.frames import Call, MessageId, Payload, Send
+from ocpp_gateway.ocppj.frames import Call, MessageId, Payload, Quirk, Send
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.envelope import Envelope
@@ -111,6 +111,7 @@ class UnreadableCall:
     """None: it cannot be trusted, so ``text`` is published."""
 
     raw_payload: bytes = b"{}"
+    quirks: tuple[Quirk, ...] = ()
 
 
 _CONTROLS = dict.fromkeys(range(32), "?")

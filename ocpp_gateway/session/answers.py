@@ -5,20 +5,11 @@ Charge points wait for each answer before they ask again: more than the last few
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ocpp_gateway.ocppj.frames import MessageId
 
 _MOST = 4
-
-
-@frozen
-class _Answered:
-    content: int
-    frame: bytes
-    at: float
 
 
 @define(eq=False)
@@ -26,18 +17,22 @@ class RecentAnswers:
     """Answers by message id and content, each for ``ttl`` seconds. Moments are of the monotonic clock."""
 
     ttl: float
-    _answers: OrderedDict[MessageId, _Answered] = field(factory=OrderedDict)
+    # Content, answer, moment; the oldest first.
+    _answers: dict[MessageId, tuple[int, bytes, float]] = field(factory=dict)
 
     def get(self, message_id: MessageId, content: int, now: float) -> bytes | None:
         """The answer that the same message got; None for other content under the same id."""
         answered = self._answers.get(message_id)
-        if answered is None or answered.content != content or now - answered.at > self.ttl:
+        if answered is None:
             return None
-        return answered.frame
+        said, frame, at = answered
+        return frame if said == content and now - at <= self.ttl else None
 
     def put(self, message_id: MessageId, content: int, frame: bytes, now: float) -> None:
         """The message of this id and hash was answered by ``frame``."""
-        self._answers.pop(message_id, None)
-        self._answers[message_id] = _Answered(content, frame, now)
-        if len(self._answers) > _MOST:
-            self._answers.popitem(last=False)
+        answers = self._answers
+        if message_id in answers:
+            del answers[message_id]  # the newest is the last
+        answers[message_id] = (content, frame, now)
+        if len(answers) > _MOST:
+            del answers[next(iter(answers))]

@@ -40,6 +40,8 @@ _HARMLESS = frozenset(("unknown_message_type", "message_id_too_long"))
 """Defects of frames by which no connection ends, however many: readable, and of firmware that will not change."""
 
 
+_TAKEN = (Call, Send, UnreadableCall)
+
 _MAX_WAITING_BYTES = 65_536
 """Bytes of CALLs that may wait: parsed, they are some 25 times that in memory."""
 
@@ -140,10 +142,13 @@ class Session:
             frame = salvaged
         else:
             self._bad_frames = 0
-        if isinstance(frame, Call | Send | UnreadableCall):
-            if isinstance(frame, Call | Send) and frame.quirks:
+        if isinstance(frame, _TAKEN):
+            if frame.quirks:
                 self._count_quirks(frame.quirks)
-            self._queue(_Waiting(frame, hash(data), len(data)))
+            if self._current is None and not self._waiting:
+                self._take(frame, hash(data))
+            else:
+                self._queue(_Waiting(frame, hash(data), len(data)))
         else:
             self._answer_received(frame)
 
@@ -174,9 +179,6 @@ class Session:
     # CALLs, one after the other.
 
     def _queue(self, arrived: _Waiting) -> None:
-        if self._current is None and not self._waiting:
-            self._take(arrived)
-            return
         if self._close_next is not None:
             return
         if self._waiting is None:
@@ -191,8 +193,7 @@ class Session:
     def _is_full(self) -> bool:
         return len(self._waiting or ()) >= self.limits.max_waiting_calls or self._waiting_bytes >= _MAX_WAITING_BYTES
 
-    def _take(self, arrived: _Waiting) -> None:
-        call, content = arrived.call, arrived.content
+    def _take(self, call: Call | Send | UnreadableCall, content: int) -> None:
         if self._answers is not None and call.message_id is not None and not isinstance(call, Send):
             known = self._answers.get(call.message_id, content, self.clock.monotonic())
             if known is not None:
@@ -234,7 +235,7 @@ class Session:
                 break
             arrived = self._waiting.popleft()
             self._waiting_bytes -= arrived.size
-            self._take(arrived)
+            self._take(arrived.call, arrived.content)
         else:
             self.clock.call_later(0, self._take_more)
         if self._paused and not self._is_full:
