@@ -124,3 +124,11 @@ def test_records_must_have_room_for_the_longest_message(monkeypatch: pytest.Monk
         Options().parseOptions([])
     monkeypatch.setenv("KAFKA_CONFIG_FILE", str(properties))
     Options().parseOptions([])
+
+
+def test_the_docs_list_every_log_event() -> None:
+    operations = (PROJECT / "docs/OPERATIONS.md").read_text()
+    sources = [path.read_text() for path in (PROJECT / "ocpp_gateway").rglob("*.py")]
+    events = {name for source in sources for name in re.findall(r'event="([a-z_.]+)"', source)}
+    assert len(events) > 20
+    assert [name for name in sorted(events) if f"`{name}`" not in operations] == []
