@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ocpp_gateway.auth.addresses import EVERY_ADDRESS, AddressList
@@ -60,5 +62,7 @@ def test_any_texts_make_a_list(entries: list[str], address: str) -> None:
 
 
 @given(st.ip_addresses(), st.integers(0, 32))
-def test_an_address_is_in_every_network_around_it(address: object, bits: int) -> None:
+def test_an_address_is_in_every_network_around_it(address: IPv4Address | IPv6Address, bits: int) -> None:
+    # An IPv4 address in IPv6 clothes counts as IPv4, which no network of IPv6 is around.
+    assume(getattr(address, "ipv4_mapped", None) is None)
     assert AddressList.parse([f"{address}/{bits}"]).allows(str(address))

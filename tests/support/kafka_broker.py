@@ -137,7 +137,9 @@ class KafkaBroker:
         self._port, self._controller_port = steady_ports(2)
         self._write_properties()
         formatted = subprocess.run(
-            self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties)),
+            self._java(
+                "kafka.tools.StorageTool", "format", f"--cluster-id={_cluster_id()}", "-c", str(self._properties)
+            ),
             capture_output=True,
             text=True,
             check=False,
