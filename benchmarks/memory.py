@@ -82,7 +82,7 @@ def run(connections: int, hold: float) -> list[Footprint]:
         lambda directory: servers.gateway(directory, connections + _WARMING),
     )
     footprints = []
-    with servers.workplace() as directory:
+    with servers.scratch_folder() as directory:
         for start in starts:
             with start(directory) as server:
                 footprints.append(measure(server, connections, hold))

@@ -61,7 +61,7 @@ def run(given: argparse.Namespace, progress: Console) -> list[Turn]:
     most = max(given.connections)
     raise_open_files(most + 200)
     turns = []
-    with servers.workplace() as directory, ExitStack() as stack:
+    with servers.scratch_folder() as directory, ExitStack() as stack:
         settings = dict(given.set)
         options = (
             ("--profile", str(given.profile.resolve()), "--profiler", "cprofile", "--savestats")

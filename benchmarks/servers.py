@@ -244,7 +244,7 @@ def _wait_ready(process: subprocess.Popen[str], log: Path, url: str) -> None:
 
 
 @contextmanager
-def workplace() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """A directory for logs that goes away with the benchmark; SIGTERM unwinds like Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="ocpp-gateway-bench-") as directory:
