@@ -42,12 +42,13 @@ class OcppFactory(WebSocketServerFactory):
         self.opening = opening
         self.sessions = sessions
         self.counters = counters
+        self.handshake_timeout = handshake_timeout
         self.setProtocolOptions(
             webStatus=False,
             versions=[13],
             # A close frame with its code, not a reset, for what breaks the protocol.
             failByDrop=False,
-            openHandshakeTimeout=handshake_timeout,
+            openHandshakeTimeout=0,  # the protocol has its own timer, which is exact
             # Modems are slow; and Autobahn's batched timers truncate to whole seconds.
             closeHandshakeTimeout=5,
             maxFramePayloadSize=max_message_bytes,

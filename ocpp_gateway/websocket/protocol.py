@@ -62,9 +62,25 @@ class OcppProtocol(WebSocketServerProtocol):
     _session: Session | None = None
     _queue_full = False
     _peer_slow = False
+    _handshake_timer: IDelayedCall | None = None
     _lingering: IDelayedCall | None = None
 
     # Before the upgrade.
+
+    def connectionMade(self) -> None:
+        """Twisted's: a connection was accepted. Autobahn's own timer may fire most of a second too early."""
+        super().connectionMade()
+        self._handshake_timer = self.factory.reactor.callLater(self.factory.handshake_timeout, self._handshake_over)
+
+    def _handshake_over(self) -> None:
+        self._handshake_timer = None
+        if self.state == self.STATE_CONNECTING:
+            self._refuse(refused("handshake_timeout"))
+
+    def _stop_handshake_timer(self) -> None:
+        timer, self._handshake_timer = self._handshake_timer, None
+        if timer is not None:
+            timer.cancel()
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted's: bytes from the peer. What comes after we ended the connection is not even kept."""
@@ -163,12 +179,6 @@ class OcppProtocol(WebSocketServerProtocol):
         self._lingering = None
         self.transport.abortConnection()
 
-    def onOpenHandshakeTimeout(self) -> None:
-        """Autobahn's: the time from TCP accept to the 101 is over."""
-        if self.state == self.STATE_CONNECTING:
-            self._refuse(refused("handshake_timeout"))
-        super().onOpenHandshakeTimeout()
-
     # On an open connection.
 
     def onOpen(self) -> None:
@@ -177,6 +187,7 @@ class OcppProtocol(WebSocketServerProtocol):
         assert admitted is not None  # succeedHandshake comes only after _accept
         # What only the handshake needed is not kept for months.
         self._opening = self._request = self._admitted = None
+        self._stop_handshake_timer()
         self.factory.accepted()
         self.http_headers = self.http_request_data = self.http_response_data = None
         if admitted.session is None:
@@ -234,6 +245,7 @@ class OcppProtocol(WebSocketServerProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Autobahn's: the connection is gone, upgraded or not."""
+        self._stop_handshake_timer()
         lingering, self._lingering = self._lingering, None
         if lingering is not None:
             lingering.cancel()
