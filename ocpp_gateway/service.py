@@ -104,7 +104,7 @@ class Gateway(Service):
         super().setServiceParent(parent)
         if self.log_stream is not None:
             settings = self.settings
-            parent.setComponent(  # type: ignore[attr-defined]
+            parent.setComponent(  # type: ignore[attr-defined]  # twistd's Application is Componentized too
                 ILogObserver,
                 logs.observer(
                     self.log_stream,

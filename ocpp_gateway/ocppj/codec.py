@@ -160,7 +160,8 @@ def _raw_payload(before: re.Pattern[bytes], payload: object, array: list[Any], d
     """The payload's own bytes, proven to say what ``payload`` says."""
     if type(payload) is not dict:
         raise _refusal("payload_not_an_object", array)
-    # The pattern fits whatever orjson took for these elements, and only white space can follow the last bracket.
+    # The pattern fits whatever orjson took for these elements (so there is a match, which mypy cannot know), and only
+    # white space can follow the last bracket.
     start = before.match(data).end()  # type: ignore[union-attr]
     raw = data[start : data.rindex(b"]")].rstrip(_WHITE)
     try:

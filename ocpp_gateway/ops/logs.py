@@ -7,7 +7,6 @@ the same itself, in its own words.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -45,11 +44,6 @@ def observer(stream: IO[str], *, level: str, form: str, constant: Mapping[str, s
     writer = FileLogObserver(stream, format_json if form == "json" else text_line)
     filtered: ILogObserver = FilteringLogObserver(writer, [predicate])
     return filtered
-
-
-def default_stream() -> IO[str]:
-    """Where a daemon in the foreground logs."""
-    return sys.stdout
 
 
 def json_line(event: LogEvent, constant: Mapping[str, str]) -> str:

@@ -48,7 +48,7 @@ _MOVED_AWAY = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
 """Answers of a server that is not, or not yet, the one to talk to: connecting anew may find another."""
 
 
-class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]
+class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]  # the base has no types
     """One connection; its factory hears why it ended."""
 
     is_over = False
@@ -103,7 +103,7 @@ class _ChangeLog:
         log.info("Connected to Redis at {place}", event="redis.connected", place=self.place)
 
 
-class ConnectionPool(txredisapi.RedisFactory):  # type: ignore[misc]
+class ConnectionPool(txredisapi.RedisFactory):  # type: ignore[misc]  # the base has no types
     """Keeps ``size`` connections to ``endpoint``, for ever, until ``close``.
 
     ``timeout`` bounds each reply, AUTH's and SELECT's too: on its end the connection is given up, with all that waits
