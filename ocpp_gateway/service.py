@@ -13,13 +13,12 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from attrs import define, field
 from autobahn.websocket import USES_NVX
 from twisted.application.service import IServiceCollection, Service
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
@@ -34,16 +33,14 @@ from ocpp_gateway.ops.dev_state import DevState, default_path
 from ocpp_gateway.ops.garbage import settle_garbage
 from ocpp_gateway.ops.http import site
 from ocpp_gateway.ops.metrics import Metrics
-from ocpp_gateway.ops.signals import stop_on_signals
+from ocpp_gateway.ops.signals import reload_on_hangup, stop_on_signals
+from ocpp_gateway.ops.tls_metrics import families
+from ocpp_gateway.ports import Ports
 from ocpp_gateway.redis.url import RedisUrl
 from ocpp_gateway.session.reasons import CloseReason
-from ocpp_gateway.settings import Settings, without_effect
-from ocpp_gateway.websocket.listener import listen
+from ocpp_gateway.settings import Settings, client_auths, without_effect
 from ocpp_gateway.websocket.resource import OcppResource
 from ocpp_gateway.wiring import Node, wire
-
-if TYPE_CHECKING:
-    pass
 
 log = Logger()
 
@@ -89,13 +86,14 @@ class Gateway(Service):
     _dependencies: Dependencies = field(init=False)
     _starting: Deferred[None] | None = None
     _node: Node | None = None
-    _ports: list[IListeningPort] = field(factory=list)
+    _ports: Ports = field(init=False)
     _dev_state: tuple[DevState, Path] | None = None
     _stopping: bool = False
 
     def __attrs_post_init__(self) -> None:
         self._clock = SystemClock(self.reactor)
         self._dependencies = Dependencies(self.settings, self.kafka, self._clock, self.reactor)
+        self._ports = Ports(self.settings, self._clock, self.reactor)
 
     # Twisted's IService.
 
@@ -126,6 +124,7 @@ class Gateway(Service):
 
     def _begin(self) -> None:
         stop_on_signals(self.reactor)
+        reload_on_hangup(self.reactor, self._ports.reload_tls)
         if not self._stopping:
             self._starting = Deferred.fromCoroutine(self._start())
             self._starting.addErrback(self._start_failed)
@@ -146,6 +145,7 @@ class Gateway(Service):
     async def _start(self) -> None:
         settings = self.settings
         self._say_what_to_know()
+        self._ports.load_tls(self._recheck_certificates)
         schemas = Schemas.load()
         redis, producer = await self._dependencies.open()
         metrics = Metrics()
@@ -160,28 +160,28 @@ class Gateway(Service):
         )
         metrics.pending = lambda: producer.pending
         metrics.kafka_writable = lambda: node.writability.writable
+        tls = self._ports.tls
+        if tls is not None:
+            metrics.tls = lambda: families(tls.facts(), self._clock.now())
+        await node.identities.start()
         await node.transactions.start()
         await node.lease.renew()  # before anybody connects: a session counts only while its node's lease is there
         node.lease.start()
         node.refresher.start()
         node.settling.start()
+        node.watching.start()
         node.hashing.start()
-        ocpp_port = await self._listen(
-            settings.websocket_ocpp_host,
-            settings.websocket_ocpp_port,
-            node.factory,
-            "WEBSOCKET_OCPP_HOST",
-            "WEBSOCKET_OCPP_PORT",
-        )
+        has_tls = settings.ocpp_tls_enabled
         http = site(
             token=settings.health_metrics_auth_token,
             problems=self._problems,
             exposition=metrics.exposition,
-            unknown_path=node.opening.log_unknown_path,
-            ocpp=OcppResource(node.factory),
+            unknown_path=node.refusals.unknown_path,
+            # Where charge points have to use TLS there is no way around it.
+            ocpp=None if has_tls else OcppResource(node.factory(False)),
             timeout=settings.ocpp_handshake_timeout,
         )
-        http_port = await self._listen(settings.http_host, settings.port, http, "HTTP_HOST", "PORT")
+        http_port, ocpp_port = await self._ports.open(node, http)
         self._leave_dev_state(http_port, ocpp_port)
         settle_garbage()
         log.info(
@@ -189,6 +189,7 @@ class Gateway(Service):
             event="gateway.started",
             ocpp_port=ocpp_port,
             http_port=http_port,
+            tls=settings.ocpp_tls_client_auth if has_tls else "none",
             redis=str(RedisUrl.parse(self._dependencies.redis_url)),
             kafka=self._dependencies.brokers,
         )
@@ -204,6 +205,11 @@ class Gateway(Service):
                 "Every id token is accepted: set OCPP_ID_TOKEN_POLICY=registry to look them up",
                 event="gateway.accepts_all_id_tokens",
             )
+        if self.settings.ocpp_tls_cert_path and not client_auths(self.settings):
+            log.warn(
+                "There are TLS certificates but no port uses them: set OCPP_TLS_ENABLED=true",
+                event="gateway.tls_unused",
+            )
         unused = without_effect(self.environ)
         if unused:
             log.warn(
@@ -212,11 +218,9 @@ class Gateway(Service):
                 variables=", ".join(unused),
             )
 
-    async def _listen(self, host: str, port: int, factory: Any, host_setting: str, port_setting: str) -> int:
-        listening = await listen(self.reactor, host, port, factory, host_setting, port_setting)
-        self._ports.append(listening)
-        address: Any = listening.getHost()
-        return int(address.port)
+    def _recheck_certificates(self) -> None:
+        if self._node is not None and self._ports.tls is not None:
+            self._node.watch.recheck_certificates(self._ports.tls.is_revoked)
 
     def _leave_dev_state(self, http_port: int, ocpp_port: int) -> None:
         dependencies = self._dependencies
@@ -278,8 +282,7 @@ class Gateway(Service):
     async def _stop_listening(self) -> None:
         if self._node is not None:
             self._node.admission.close("draining")
-        for port in self._ports:
-            await maybeDeferred(port.stopListening)
+        await self._ports.close()
 
     async def _drain(self) -> None:
         node = self._node
@@ -314,6 +317,7 @@ class Gateway(Service):
         if node is not None:
             node.refresher.stop()
             node.settling.stop()
+            node.watching.stop()
             try:
                 await node.ownership.finish()
             except StoreUnavailable:

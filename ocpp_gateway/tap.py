@@ -79,6 +79,7 @@ class Options(usage.Options):
         self.settings, wrong = read(environ)
         problems += wrong
         problems += self._read_connections(self.settings, environ)
+        problems += self._read_security(self.settings)
         if problems:
             raise usage.UsageError("it cannot start with these settings:\n  " + "\n  ".join(problems))
         self.environ = environ
@@ -110,6 +111,18 @@ class Options(usage.Options):
                 f"OCPP_MAX_PAYLOAD_BYTES needs records of up to {needed} bytes: set message.max.bytes in "
                 "KAFKA_CONFIG_FILE (and max.message.bytes of the topics)"
             )
+        return problems
+
+    def _read_security(self, settings: Settings) -> list[str]:
+        from ocpp_gateway.auth.bindings import AllowedOrganizations
+        from ocpp_gateway.tls.policy import TlsPolicy
+        from ocpp_gateway.tls.policy import problems as policy_problems
+
+        problems = [f"OCPP_TLS_CIPHERS: {problem}" for problem in policy_problems(TlsPolicy.of(settings))]
+        try:
+            AllowedOrganizations.parse(settings.ocpp_allowed_organizations)
+        except ValueError as error:
+            problems.append(f"OCPP_ALLOWED_ORGANIZATIONS: {error}")
         return problems
 
     def _env_file(self) -> dict[str, str]:

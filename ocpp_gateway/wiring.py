@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -14,12 +15,14 @@ from ocpp_gateway.adapters.v2x import Adapter2x
 from ocpp_gateway.adapters.v16 import Adapter16
 from ocpp_gateway.auth.addresses import AddressList
 from ocpp_gateway.auth.authenticator import Authenticator, AuthMode
+from ocpp_gateway.auth.bindings import AllowedOrganizations, CertificateRules
 from ocpp_gateway.auth.hashing import HashAlgorithm, HashDefaults, ScryptParameters
 from ocpp_gateway.auth.hashthreads import ThreadedHashing
 from ocpp_gateway.auth.verified import VerifiedCredentials
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.flood.admission import Admission
 from ocpp_gateway.flood.cooldown import LogCooldown
+from ocpp_gateway.handshake.proxies import TrustedProxies
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.ops.metrics import Metrics
@@ -33,13 +36,16 @@ from ocpp_gateway.redis.tokens import RedisIdTokens
 from ocpp_gateway.redis.transactions import RedisTransactionIds
 from ocpp_gateway.routing.holds import Holds
 from ocpp_gateway.routing.presence import Presence
+from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.routing.stamps import EventStamps
 from ocpp_gateway.routing.uplink import EventBus, Uplink
 from ocpp_gateway.routing.writability import Writability
 from ocpp_gateway.session.opening import Opening
 from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.session.refusals import Refusals
 from ocpp_gateway.session.registry import Sessions
 from ocpp_gateway.session.session import SessionLimits
+from ocpp_gateway.session.watch import Watch
 from ocpp_gateway.settings import Settings
 from ocpp_gateway.websocket.factory import OcppFactory
 
@@ -69,9 +75,14 @@ class Node:
     lease: NodeLease
     refresher: Refresher
     settling: Periodic
+    watch: Watch
+    watching: Periodic
+    identities: Identities
     transactions: RedisTransactionIds
-    opening: Opening
-    factory: OcppFactory
+    proxies: TrustedProxies
+    refusals: Refusals
+    factory: Callable[[bool], OcppFactory]
+    """Makes the factory of an OCPP port; True: for one with TLS."""
 
 
 def wire(
@@ -113,20 +124,32 @@ def wire(
     )
     presence = Presence(bus=bus, topic=topics[Topic.STATION], holds=holds, writability=writability, clock=clock)
 
+    stamps = EventStamps()
+    security = SecurityEvents(
+        bus=bus,
+        topic=settings.ocpp_security_events_topic,
+        stamps=stamps,
+        clock=clock,
+        node_id=settings.node_id,
+        counters=metrics,
+    )
+
     # State in Redis.
+    identities = Identities(redis, settings.ocpp_identity_prefix, settings.ocpp_revoked_prefix)
     ownership = Ownership(
         client=redis,
         node_id=settings.node_id,
         session_ttl=settings.session_ttl_seconds,
         orphaned=lambda: refresher.run_now(),  # noqa: PLW0108 - it is made further down
     )
-    claims = Claims(ownership, settings.node_id)
+    claims = Claims(ownership, settings.node_id, security)
     transactions = RedisTransactionIds(redis, settings.ocpp_transaction_ttl_seconds)
 
     # Answers and sessions.
     adapters = _adapters(settings, redis, transactions, clock)
     sessions = Sessions(
         uplink=uplink,
+        security=security,
         presence=presence,
         releases=claims,
         limits=SessionLimits(
@@ -172,28 +195,51 @@ def wire(
 
     # The door.
     hashing = ThreadedHashing(reactor, threads=_HASHING_THREADS, max_waiting=_MAX_WAITING_HASHES)
+    authenticator = _authenticator(settings, hashing, clock)
+    proxies = TrustedProxies.parse(settings.ocpp_trusted_proxies)
     opening = Opening(
         identity_pattern=settings.ocpp_charge_point_id_pattern,
         close_on_mismatch=settings.ocpp_subprotocol_mismatch == "close",
+        proxies=proxies,
         admission=admission,
-        identities=Identities(redis, settings.ocpp_identity_prefix),
-        authenticator=_authenticator(settings, hashing, clock),
+        identities=identities,
+        authenticator=authenticator,
         claims=claims,
         adapters=adapters,
-        stamps=EventStamps(),
+        stamps=stamps,
         node_id=settings.node_id,
         cooldown=cooldown,
         counters=metrics,
         clock=clock,
     )
-    factory = OcppFactory(
-        reactor=reactor,
-        opening=opening,
+    refusals = Refusals(cooldown=cooldown, counters=metrics, security=security)
+    watch = Watch(
         sessions=sessions,
-        counters=metrics,
-        handshake_timeout=settings.ocpp_handshake_timeout,
-        max_message_bytes=settings.ocpp_max_payload_bytes,
+        identities=identities,
+        authenticator=authenticator,
+        security=security,
+        cooldown=cooldown,
+        clock=clock,
     )
+    watching = Periodic(
+        name="The look at the identity records of connected charge points",
+        clock=clock,
+        interval=settings.ocpp_recheck_seconds,
+        action=watch.round,
+    )
+
+    def factory(is_tls: bool) -> OcppFactory:
+        return OcppFactory(
+            reactor=reactor,
+            opening=opening,
+            sessions=sessions,
+            refusals=refusals,
+            counters=metrics,
+            is_tls=is_tls,
+            handshake_timeout=settings.ocpp_handshake_timeout,
+            max_message_bytes=settings.ocpp_max_payload_bytes,
+        )
+
     return Node(
         admission=admission,
         holds=holds,
@@ -205,8 +251,12 @@ def wire(
         lease=lease,
         refresher=refresher,
         settling=settling,
+        watch=watch,
+        watching=watching,
+        identities=identities,
         transactions=transactions,
-        opening=opening,
+        proxies=proxies,
+        refusals=refusals,
         factory=factory,
     )
 
@@ -244,4 +294,9 @@ def _authenticator(settings: Settings, hashing: ThreadedHashing, clock: Clock) -
         hashes=HashDefaults(HashAlgorithm(settings.ocpp_auth_hash_algorithm), scrypt),
         hashing=hashing,
         verified=VerifiedCredentials(clock, ttl=_VERIFIED_SECONDS, max_entries=_VERIFIED_ENTRIES),
+        certificate_rules=CertificateRules(
+            require_binding=settings.ocpp_require_cert_binding,
+            organizations=AllowedOrganizations.parse(settings.ocpp_allowed_organizations),
+        ),
+        clock=clock,
     )

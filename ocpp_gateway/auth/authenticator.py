@@ -9,8 +9,12 @@ Basic: the user name has to be ``auth.username``, or the identity from the URL w
 names a user, a wrong user name costs the same time as a wrong password, so it cannot be searched for by itself. Where
 it does not, the user name is in the URL, there is nothing to find out, and a wrong one is refused without hashing.
 
-Mode ``mtls``: on a connection without TLS there is no verified client certificate to look at, so it is refused. Another
-mode is never taken instead: a stolen password must not open what the operator has closed to passwords.
+Mode ``mtls``: the client certificate whose chain TLS has verified has to be in its validity, not revoked, and the
+charge point's own (``bindings``). What is told first is what says most: revoked, then expired, then not bound. Without
+a certificate (on a connection without TLS there never is one) the charge point is refused. Another mode is never taken
+instead: a stolen password must not open what the operator has closed to passwords. The other way round is safe: where
+``auth.allowedTypes`` names ``mtls`` beside another mode, a certificate counts if it comes without a secret, so that the
+charge points of a fleet can move to certificates one at a time.
 
 Security profiles (same white paper, section 2.1): 1 a secret over a plain connection, 2 a secret over TLS, 3 a client
 certificate. A token counts as a password does.
@@ -24,11 +28,14 @@ from enum import StrEnum
 from attrs import field, frozen
 
 from ocpp_gateway.auth.addresses import AddressList
+from ocpp_gateway.auth.bindings import CertificateRules, check_ownership, check_revocation
+from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.credentials import Credentials, spellings
 from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.auth.hashing import HashDefaults, HashRunner, StoredHash
 from ocpp_gateway.auth.record import IdentityRecord
 from ocpp_gateway.auth.verified import VerifiedCredentials
+from ocpp_gateway.clock import Clock
 from ocpp_gateway.ocppj.versions import OcppVersion
 
 ACTIVE_STATUS = "active"
@@ -49,10 +56,14 @@ class AuthMode(StrEnum):
 
 @frozen
 class AuthOutcome:
-    """How a charge point was let in. ``security_profile`` is OCPP's number, 1 to 3."""
+    """How a charge point was let in. ``security_profile`` is OCPP's number, 1 to 3.
+
+    ``certificate_expired``: by a certificate that ran out, as its record allows.
+    """
 
     mode: AuthMode
     security_profile: int
+    certificate_expired: bool = False
 
 
 @frozen(kw_only=True)
@@ -64,6 +75,8 @@ class Authenticator:
     hashes: HashDefaults
     hashing: HashRunner = field(repr=False)
     verified: VerifiedCredentials = field(repr=False)
+    certificate_rules: CertificateRules
+    clock: Clock = field(repr=False)
 
     async def authenticate(
         self,
@@ -73,15 +86,21 @@ class Authenticator:
         address: str,
         version: OcppVersion,
         is_secure: bool,
+        certificate: ClientCertificate | None,
+        is_revoked: bool,
     ) -> AuthOutcome:
-        """All checks after the look-up. ``is_secure``: over TLS, ours or that of a listed proxy.
+        """All checks after the look-up. Arguments as of ``check_credential``.
 
         Raises AuthenticationFailed with the contract's label, or HashingBusy.
         """
         self.check_status(record)
         self.check_version(record, version)
         self.check_address(record, address)
-        return await self.check_credential(record, credentials, version=version, is_secure=is_secure)
+        outcome = await self.check_credential(
+            record, credentials, version=version, is_secure=is_secure, certificate=certificate, is_revoked=is_revoked
+        )
+        self.check_profile(record, outcome.security_profile)
+        return outcome
 
     def check_status(self, record: IdentityRecord) -> None:
         """Raise AuthenticationFailed ``status_inactive`` unless the status is absent or ``active``."""
@@ -98,26 +117,77 @@ class Authenticator:
         if not (self.allowed_addresses.allows(address) and record.allowed_addresses.allows(address)):
             raise AuthenticationFailed("ip_not_allowed")
 
-    def mode(self, record: IdentityRecord) -> AuthMode:
-        """The record's mode, else the default; AuthenticationFailed ``auth_mode_not_allowed`` if it may not be used."""
-        mode = self.default_mode if record.auth.mode is None else AuthMode.from_name(record.auth.mode)
-        allowed = record.auth.allowed_modes
-        if mode is None or (allowed and mode.value not in allowed):
-            raise AuthenticationFailed("auth_mode_not_allowed")
+    def mode(
+        self, record: IdentityRecord, *, credentials: Credentials, certificate: ClientCertificate | None
+    ) -> AuthMode:
+        """The record's mode, else the default; or MTLS where that is allowed by name and nothing else is shown.
+
+        Raises AuthenticationFailed ``auth_mode_not_allowed`` if it may not be used.
+        """
+        mode = self._own_mode(record)
+        if certificate is not None and not credentials.are_given and AuthMode.MTLS in record.auth.allowed_modes:
+            mode = AuthMode.MTLS
+        self.check_mode(record, mode)
         return mode
 
+    def check_mode(self, record: IdentityRecord, mode: AuthMode) -> None:
+        """Raise AuthenticationFailed ``auth_mode_not_allowed`` unless the charge point may come by ``mode``."""
+        own = self._own_mode(record)
+        allowed = record.auth.allowed_modes
+        if not ((mode in allowed and mode in (own, AuthMode.MTLS)) if allowed else mode is own):
+            raise AuthenticationFailed("auth_mode_not_allowed")
+
+    def check_profile(self, record: IdentityRecord, security_profile: int) -> None:
+        """Raise AuthenticationFailed ``profile_downgrade`` if the record asks for a higher security profile."""
+        if security_profile < (record.min_security_profile or 1):
+            raise AuthenticationFailed("profile_downgrade")
+
     async def check_credential(
-        self, record: IdentityRecord, credentials: Credentials, *, version: OcppVersion, is_secure: bool
+        self,
+        record: IdentityRecord,
+        credentials: Credentials,
+        *,
+        version: OcppVersion,
+        is_secure: bool,
+        certificate: ClientCertificate | None,
+        is_revoked: bool,
     ) -> AuthOutcome:
-        """Mode and credential. Raises AuthenticationFailed or HashingBusy."""
-        mode = self.mode(record)
+        """Mode and credential. Raises AuthenticationFailed or HashingBusy.
+
+        ``is_secure``: over TLS, ours or that of a listed proxy. ``certificate``: of our own TLS connection, its chain
+        verified; ``is_revoked``: its fingerprint is among the revoked ones in Redis.
+        """
+        mode = self.mode(record, credentials=credentials, certificate=certificate)
         if mode is AuthMode.MTLS:
-            raise AuthenticationFailed("mtls_missing_cert")
+            is_expired = self._check_certificate(record, certificate, is_revoked)
+            return AuthOutcome(mode, security_profile=3, certificate_expired=is_expired)
         if mode is AuthMode.BASIC:
             await self._check_basic(record, credentials, version)
         else:
             await self._check_token(record, credentials)
         return AuthOutcome(mode, security_profile=2 if is_secure else 1)
+
+    def _own_mode(self, record: IdentityRecord) -> AuthMode:
+        mode = self.default_mode if record.auth.mode is None else AuthMode.from_name(record.auth.mode)
+        if mode is None:
+            raise AuthenticationFailed("auth_mode_not_allowed")
+        return mode
+
+    def _check_certificate(
+        self, record: IdentityRecord, certificate: ClientCertificate | None, is_revoked: bool
+    ) -> bool:
+        """Whether the certificate is past its end, which the record may allow. Raises AuthenticationFailed."""
+        if certificate is None:
+            raise AuthenticationFailed("mtls_missing_cert")
+        if is_revoked:
+            raise AuthenticationFailed("mtls_revoked")
+        check_revocation(record, certificate)
+        now = self.clock.now()
+        is_expired = now > certificate.not_after
+        if now < certificate.not_before or (is_expired and not record.allow_expired_certificate):
+            raise AuthenticationFailed("mtls_expired")
+        check_ownership(record, certificate, self.certificate_rules, now=now)
+        return is_expired
 
     async def _check_basic(self, record: IdentityRecord, credentials: Credentials, version: OcppVersion) -> None:
         basic = credentials.basic()

@@ -56,6 +56,11 @@ class Credentials:
         """Take them from header fields by lower-case name, with values decoded as ISO-8859-1."""
         return cls(tuple(headers.get("authorization", ())), tuple(headers.get("x-api-key", ())))
 
+    @property
+    def are_given(self) -> bool:
+        """Whether there is any, of whatever worth."""
+        return bool(self.authorization or self.api_key)
+
     def basic(self) -> BasicCredential:
         """The Basic credential.
 

@@ -8,33 +8,46 @@ they are named in ``warnings`` for the operator. Empty lists restrict nothing, a
 
 from __future__ import annotations
 
-from typing import Any, Final
+import re
+from datetime import UTC, datetime
+from typing import Final
 
-import orjson
 from attrs import field, frozen
 
 from ocpp_gateway.auth.addresses import EVERY_ADDRESS, AddressList
 from ocpp_gateway.auth.errors import IdentityRecordInvalid
+from ocpp_gateway.auth.fields import RecordFields
 from ocpp_gateway.ocppj.versions import OcppVersion
 
-MAX_RECORD_BYTES: Final = 64 * 1024
 ALL_VERSIONS: Final = frozenset(OcppVersion)
+
+_DIGITS = re.compile(r"[0-9A-F]+")
+_SHA256_DIGITS = re.compile(r"[0-9A-F]{64}")
 
 
 @frozen
 class CertificateBinding:
     """A client certificate that the charge point may show; all the attributes that are given have to match.
 
-    ``fingerprint`` is SHA-256 in upper-case hex without colons; the others are as stored.
+    ``fingerprint`` is SHA-256 in upper-case hex without colons, ``serial_number`` upper-case hex without leading zeros,
+    ``status`` lower case. ``valid_from`` and ``valid_to``: when the binding holds, in seconds since the epoch, both
+    included; ``is_window_readable`` is False if one of them is given but is no time, and then it never holds.
     """
 
     fingerprint: str | None = None
     subject: str | None = None
     subject_alt_name: str | None = None
     serial_number: str | None = None
-    valid_from: str | None = None
-    valid_to: str | None = None
+    charge_point_id: str | None = None
+    valid_from: float | None = None
+    valid_to: float | None = None
     status: str | None = None
+    is_window_readable: bool = True
+
+    @property
+    def names_certificate(self) -> bool:
+        """Whether it gives an attribute of a certificate. One that does not would match all of them, so none."""
+        return any((self.fingerprint, self.subject, self.subject_alt_name, self.serial_number))
 
 
 @frozen
@@ -50,11 +63,17 @@ class AuthRules:
     token_hash: str | None = field(default=None, repr=False)
     certificates: tuple[CertificateBinding, ...] = ()
     revoked_fingerprints: frozenset[str] = frozenset()
+    allowed_organizations: frozenset[str] = frozenset()
 
 
 @frozen
 class IdentityRecord:
-    """One charge point's record (contract section 2). ``status`` is None where the record has none."""
+    """One charge point's record (contract section 2). ``status`` is None where the record has none.
+
+    ``min_security_profile``: 1 to 3, the lowest that it may connect with. ``allow_profile_downgrade``: it may connect
+    with a lower one than the last time. ``allow_expired_certificate``: it may show one that ran out (A00.FR.429 of OCPP
+    2.0.1).
+    """
 
     charge_point_id: str
     station_id: str
@@ -62,6 +81,9 @@ class IdentityRecord:
     status: str | None = None
     allowed_versions: frozenset[OcppVersion] = ALL_VERSIONS
     allowed_addresses: AddressList = EVERY_ADDRESS
+    min_security_profile: int | None = None
+    allow_profile_downgrade: bool = False
+    allow_expired_certificate: bool = False
     auth: AuthRules = AuthRules()
     warnings: tuple[str, ...] = ()
 
@@ -72,7 +94,7 @@ class IdentityRecord:
         Raises IdentityRecordInvalid if it is not an object with ``stationId`` and ``tenantId``, if a field has the
         wrong type, or if it says that it is another charge point's.
         """
-        fields = _Fields.of(raw)
+        fields = RecordFields.of(raw)
         if fields.text("chargePointId") not in (None, charge_point_id):
             raise IdentityRecordInvalid("chargePointId: of another charge point")
         addresses = AddressList.parse(fields.texts("allowedIps"), fields.texts("allowedCidrs"))
@@ -85,98 +107,35 @@ class IdentityRecord:
             status=fields.text("status"),
             allowed_versions=_versions(fields),
             allowed_addresses=addresses,
+            min_security_profile=fields.number("minSecurityProfile", 1, 3),
+            allow_profile_downgrade=fields.flag("allowProfileDowngrade"),
+            allow_expired_certificate=fields.flag("allowExpiredCertificate"),
             auth=_auth(fields.nested("auth")),
             warnings=tuple(fields.warnings),
         )
 
 
-@frozen
-class _Fields:
-    """An object of the record with its path, for messages. ``warnings`` is shared by all objects of one record."""
-
-    values: dict[str, Any]
-    path: str
-    warnings: list[str]
-
-    @classmethod
-    def of(cls, raw: bytes | str) -> _Fields:
-        if len(raw) > MAX_RECORD_BYTES:
-            raise IdentityRecordInvalid("larger than an identity record can be")
-        try:
-            values = orjson.loads(raw)
-        except ValueError:  # not chained: its text quotes the record
-            raise IdentityRecordInvalid("not JSON") from None
-        if not isinstance(values, dict):
-            raise IdentityRecordInvalid("not a JSON object")
-        return cls(values, "", [])
-
-    def text(self, name: str) -> str | None:
-        value = self.values.get(name)
-        if value is None or isinstance(value, str):
-            return value
-        raise IdentityRecordInvalid(f"{self.path}{name}: not a string")
-
-    def given(self, name: str) -> str | None:
-        """A text in which an empty one says nothing."""
-        return self.text(name) or None
-
-    def lower(self, name: str) -> str | None:
-        value = self.given(name)
-        return value.strip().lower() if value is not None else None
-
-    def mandatory_text(self, name: str) -> str:
-        value = self.given(name)
-        if value is None:
-            raise IdentityRecordInvalid(f"{self.path}{name}: missing")
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        values = self._list(name)
-        if all(isinstance(value, str) for value in values):
-            return tuple(values)
-        raise IdentityRecordInvalid(f"{self.path}{name}: not a list of strings")
-
-    def nested(self, name: str) -> _Fields:
-        value = self.values.get(name)
-        return self._object({} if value is None else value, name)
-
-    def nested_list(self, name: str) -> list[_Fields]:
-        return [self._object(value, name) for value in self._list(name)]
-
-    def _list(self, name: str) -> list[Any]:
-        values = self.values.get(name)
-        if values is None:
-            return []
-        if isinstance(values, list):
-            return values
-        raise IdentityRecordInvalid(f"{self.path}{name}: not a list")
-
-    def _object(self, value: object, name: str) -> _Fields:
-        if isinstance(value, dict):
-            return _Fields(value, f"{self.path}{name}.", self.warnings)
-        raise IdentityRecordInvalid(f"{self.path}{name}: not an object")
-
-
-def _versions(fields: _Fields) -> frozenset[OcppVersion]:
+def _versions(fields: RecordFields) -> frozenset[OcppVersion]:
     names = fields.texts("allowedProtocols")
     if not names:
         return ALL_VERSIONS
     versions = [OcppVersion.from_label(name) for name in names]
     if None in versions:
-        fields.warnings.append("allowedProtocols: an entry is not an OCPP version of the gateway")
+        fields.warn("allowedProtocols", "an entry is not an OCPP version of the gateway")
     return frozenset(version for version in versions if version is not None)
 
 
-def _auth(fields: _Fields) -> AuthRules:
+def _auth(fields: RecordFields) -> AuthRules:
     for plain in ("secret", "token"):
         if fields.values.get(plain):
-            fields.warnings.append(f"auth.{plain}: a secret in plain text is never accepted; store its hash")
-    certificates = [_certificate(certificate) for certificate in fields.nested_list("certificates")]
-    # The short form of one binding, which counts where the list has none.
-    short = CertificateBinding(fingerprint=_fingerprint(fields.given("fingerprint")), subject=fields.given("subject"))
-    bindings = [binding for binding in certificates or [short] if _binds(binding)]
-    if certificates and len(bindings) < len(certificates):
-        fields.warnings.append("auth.certificates: an entry names no attribute of a certificate, so it binds nothing")
+            fields.warn(plain, "a secret in plain text is never accepted; store its hash")
+    bindings = [_certificate(certificate) for certificate in fields.nested_list("certificates")]
+    if not all(binding.names_certificate for binding in bindings):
+        fields.warn("certificates", "an entry names no attribute of a certificate, so it binds nothing")
+    # The short form of one binding, which counts where the list is empty.
+    short = CertificateBinding(fingerprint=_given_fingerprint(fields), subject=fields.given("subject"))
+    if not bindings and short.names_certificate:
+        bindings = [short]
     return AuthRules(
         mode=fields.lower("type"),
         allowed_modes=frozenset(mode.strip().lower() for mode in fields.texts("allowedTypes")),
@@ -187,26 +146,63 @@ def _auth(fields: _Fields) -> AuthRules:
         token_hash=fields.given("tokenHash"),
         certificates=tuple(bindings),
         revoked_fingerprints=frozenset(
-            fingerprint for text in fields.texts("revokedFingerprints") if (fingerprint := _fingerprint(text))
+            _fingerprint(fields, "revokedFingerprints", text) for text in fields.texts("revokedFingerprints") if text
         ),
+        allowed_organizations=frozenset(name.strip() for name in fields.texts("allowedOrganizations")),
     )
 
 
-def _certificate(fields: _Fields) -> CertificateBinding:
+def _certificate(fields: RecordFields) -> CertificateBinding:
+    status = fields.text("status")
+    valid_from, is_from_readable = _time(fields, "validFrom")
+    valid_to, is_to_readable = _time(fields, "validTo")
     return CertificateBinding(
-        fingerprint=_fingerprint(fields.given("fingerprint")),
+        fingerprint=_given_fingerprint(fields),
         subject=fields.given("subject"),
         subject_alt_name=fields.given("subjectAltName"),
-        serial_number=fields.given("serialNumber"),
-        valid_from=fields.given("validFrom"),
-        valid_to=fields.given("validTo"),
-        status=fields.given("status"),
+        serial_number=_serial_number(fields),
+        charge_point_id=fields.text("chargePointId"),
+        valid_from=valid_from,
+        valid_to=valid_to,
+        status=status.strip().lower() if status is not None else None,
+        is_window_readable=is_from_readable and is_to_readable,
     )
 
 
-def _binds(binding: CertificateBinding) -> bool:
-    return any((binding.fingerprint, binding.subject, binding.subject_alt_name, binding.serial_number))
+# What follows keeps a value that it cannot read, with a warning: it is still given, so it still has to match.
 
 
-def _fingerprint(text: str | None) -> str | None:
-    return (text.replace(":", "").strip().upper() or None) if text is not None else None
+def _fingerprint(fields: RecordFields, name: str, text: str) -> str:
+    digits = text.replace(":", "").strip().upper()
+    if _SHA256_DIGITS.fullmatch(digits) is None:
+        fields.warn(name, "not SHA-256 in hexadecimal digits, so no certificate's")
+    return digits
+
+
+def _given_fingerprint(fields: RecordFields) -> str | None:
+    text = fields.given("fingerprint")
+    return None if text is None else _fingerprint(fields, "fingerprint", text)
+
+
+def _serial_number(fields: RecordFields) -> str | None:
+    text = fields.given("serialNumber")
+    if text is None:
+        return None
+    digits = text.replace(":", "").strip().upper()
+    if _DIGITS.fullmatch(digits) is None:
+        fields.warn("serialNumber", "not hexadecimal digits, so no certificate's")
+        return text
+    return digits.lstrip("0") or "0"
+
+
+def _time(fields: RecordFields, name: str) -> tuple[float | None, bool]:
+    """A moment in seconds since the epoch, and whether it is readable or absent. UTC where no zone is given."""
+    text = fields.given(name)
+    if text is None:
+        return None, True
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        fields.warn(name, "not a time in ISO 8601, so the binding never holds")
+        return None, False
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp(), True

@@ -7,5 +7,6 @@ Nothing here does I/O or imports Twisted. In the order in which a request passes
 * ``path``         the OCPP version and the identity that the target names
 * ``suspicious``   the kind of scan that a refused target belongs to
 * ``subprotocol``  what is offered, what is chosen
+* ``proxies``      the address that a request really comes from
 * ``reasons``      every reason for which a handshake is refused, with its HTTP status
 """

@@ -7,6 +7,9 @@ password after one. A charge point retries after each of them (OCPP-J 1.6 sectio
 
 A peer is told the reason only where it says what is wrong with the request as such. All 401 look the same on the wire,
 and so do all 403, 404 and 503: a guesser learns neither which half of a credential was right nor what we are built of.
+
+A connection that ends within the TLS handshake (the ``tls_`` rows, and some ``mtls_`` ones) or before it (``proxy_``)
+gets no HTTP answer at all, at most an alert of TLS; the status of its row is then what stands in log and events.
 """
 
 from __future__ import annotations
@@ -54,7 +57,9 @@ _ROWS = (
     Refusal("upgrade_required", 426, "the request does not ask for an upgrade to WebSocket"),
     Refusal("websocket_version_not_supported", 426, "Sec-WebSocket-Version is not 13"),
     Refusal("websocket_key_invalid", 400, "Sec-WebSocket-Key is missing or not 16 bytes in base64"),
-    Refusal("handshake_rejected", 400, "the WebSocket library does not accept the opening handshake"),
+    # From a proxy
+    Refusal("proxy_not_trusted", 403, "a connection from outside OCPP_TRUSTED_PROXIES, where a PROXY header is due"),
+    Refusal("proxy_header_invalid", 403, "no PROXY protocol header, or a broken one, from a trusted proxy"),
     # Where it leads
     Refusal("unknown_path", 404, "the path is not /ocpp/{version}/{id} or /ocpp/{id}"),
     Refusal("unknown_version", 404, "the path names an OCPP version that does not exist here"),
@@ -85,6 +90,15 @@ _ROWS = (
     Refusal("mtls_revoked", 403, "the client certificate is revoked"),
     Refusal("mtls_binding_missing", 403, "the identity record names no client certificate"),
     Refusal("mtls_binding_mismatch", 403, "the client certificate is not the one that the identity record names"),
+    Refusal("mtls_organization_not_allowed", 403, "the client certificate's organisation (O) is not one allowed here"),
+    Refusal("mtls_crl_expired", 403, "the revocation list of the client certificate's issuer is past its nextUpdate"),
+    Refusal("profile_downgrade", 403, "the security profile is lower than the record asks for or than the last one"),
+    # Within TLS
+    Refusal("tls_required", 403, "plain HTTP on a port for TLS"),
+    Refusal("tls_version_not_supported", 403, "the peer offers no version of TLS that is allowed here"),
+    Refusal("tls_cipher_not_supported", 403, "the peer offers no cipher suite that is allowed here"),
+    Refusal("tls_refused_by_peer", 403, "the peer ended the TLS handshake: it does not trust our certificate, say"),
+    Refusal("tls_failed", 403, "the TLS handshake failed in another way"),
     # Limits and our own state
     Refusal("rate_limited", 429, "too many attempts"),
     Refusal("too_many_connections", 503, "the gateway, or one address, has as many connections as are allowed"),

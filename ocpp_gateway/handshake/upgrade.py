@@ -1,14 +1,13 @@
-"""Is a request a WebSocket opening handshake (RFC 6455 section 4.2.1), and what of it the library may see.
+"""Is a request a WebSocket opening handshake (RFC 6455 section 4.2.1)?
 
-The request is judged here, once. The WebSocket library parses bytes again, by rules of its own, answers with text that
-quotes the peer and writes whole header blocks to its debug log; so it is not given what the peer sent but a block
-composed anew, in which only checked values occur and neither the credential nor the path does.
+The request is judged here, once. A WebSocket library parses bytes by rules of its own, answers with text that quotes
+the peer and writes whole header blocks to its debug log; so it is not given what the peer sent, only the key and the
+subprotocols (``websocket.lean``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from ocpp_gateway.handshake.reasons import refused
@@ -43,27 +42,6 @@ def require_upgrade(head: RequestHead) -> None:
     key = head.values("sec-websocket-key")
     if len(key) != 1 or _KEY.fullmatch(key[0]) is None:
         raise refused("websocket_key_invalid")
-
-
-def upgrade_block(head: RequestHead, subprotocols: Sequence[str]) -> bytes:
-    """The opening handshake as a header block for the WebSocket library; ``head`` has passed ``require_upgrade``.
-
-    ``subprotocols`` are the tokens of ``subprotocol.offered``: without the doubles and other oddities for which a
-    library refuses the whole request. Extensions are left out: none is agreed upon, and the library would parse the
-    offer only when the session is claimed already. So is ``Origin``: no charge point is a browser, and none gets in by
-    where it comes from.
-    """
-    lines = [
-        "GET / HTTP/1.1",
-        "Host: localhost",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Version: {WEBSOCKET_VERSION}",
-        f"Sec-WebSocket-Key: {head.values('sec-websocket-key')[0]}",
-    ]
-    if subprotocols:
-        lines.append(f"Sec-WebSocket-Protocol: {', '.join(subprotocols)}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
 def _names(head: RequestHead, field: str, token: str) -> bool:

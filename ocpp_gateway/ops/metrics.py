@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from attrs import define, field
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -53,9 +53,14 @@ class Metrics:
 
     pending: Callable[[], int] = lambda: 0
     kafka_writable: Callable[[], bool] = lambda: True
+    tls: Callable[[], Iterable[Metric]] = tuple
+    """Families about TLS files, where there are any."""
+
     _connections: Counter[OcppVersion] = field(factory=Counter)
     _closes: Counter[tuple[OcppVersion, str]] = field(factory=Counter)
     _handshakes: Counter[str] = field(factory=Counter)
+    _tls_handshakes: Counter[tuple[str, str]] = field(factory=Counter)
+    _security_events: Counter[tuple[str, str]] = field(factory=Counter)
     _calls: dict[tuple[OcppVersion, str, str], int] = field(factory=dict)
     _bad_frames: Counter[tuple[OcppVersion, str]] = field(factory=Counter)
     _quirks: Counter[tuple[OcppVersion | None, Quirk]] = field(factory=Counter)
@@ -98,6 +103,14 @@ class Metrics:
         """``accepted``, or the reason of the refusal."""
         self._handshakes[reason] += 1
 
+    def count_tls(self, version: str, cipher: str) -> None:
+        """A TLS handshake was done."""
+        self._tls_handshakes[version, cipher] += 1
+
+    def count_security_event(self, event_type: str, outcome: str) -> None:
+        """A security event was ``published`` or ``dropped``."""
+        self._security_events[event_type, outcome] += 1
+
     def session_opened(self, version: OcppVersion) -> None:
         """A session began."""
         self._connections[version] += 1
@@ -127,6 +140,19 @@ class Metrics:
         for reason, count in self._handshakes.items():
             handshakes.add_metric(["accepted" if reason == "accepted" else "refused", reason], count)
         yield handshakes
+
+        tls = CounterMetricFamily("ocpp_tls_handshakes", "TLS handshakes done.", labels=["version", "cipher"])
+        for (tls_version, cipher), count in self._tls_handshakes.items():
+            tls.add_metric([tls_version, cipher], count)
+        yield tls
+        yield from self.tls()
+
+        events = CounterMetricFamily(
+            "ocpp_security_events", "Security events by what became of them.", labels=["type", "outcome"]
+        )
+        for (event_type, outcome), count in self._security_events.items():
+            events.add_metric([event_type, outcome], count)
+        yield events
 
         calls = CounterMetricFamily(
             "ocpp_calls", "CALLs of charge points by outcome.", labels=["version", "action", "outcome"]

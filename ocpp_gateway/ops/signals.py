@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: a clean stop with exit status 0.
+"""SIGTERM and SIGINT: a clean stop with exit status 0. SIGHUP: read again what can be read again.
 
 Twisted's own handlers stop the reactor too, but twistd then kills itself with the same signal, so that a supervisor
 sees a death by signal where everything ended in order.
@@ -7,6 +7,7 @@ sees a death by signal where everything ended in order.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +22,11 @@ def stop_on_signals(reactor: Any) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+
+
+def reload_on_hangup(reactor: Any, reload: Callable[[], None]) -> None:
+    """From now on SIGHUP, which would end the process, calls ``reload`` in ``reactor``."""
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reactor.callFromThread(reload))
 
 
 def _stop_once(reactor: Any) -> None:

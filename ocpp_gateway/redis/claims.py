@@ -9,8 +9,9 @@ from twisted.logger import Logger
 
 from ocpp_gateway.adapters.answers import Caller
 from ocpp_gateway.ocppj.versions import OcppVersion
-from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership import Claim, Ownership
 from ocpp_gateway.redis.sessions import SessionRecord
+from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.session.session import Session
 
 log = Logger()
@@ -22,8 +23,11 @@ class Claims:
 
     ownership: Ownership
     node_id: str
+    security: SecurityEvents
 
-    async def claim_session(self, caller: Caller, version: OcppVersion, connected_at_ms: int) -> int:
+    async def claim_session(
+        self, caller: Caller, version: OcppVersion, connected_at_ms: int, *, security_profile: int, may_downgrade: bool
+    ) -> int:
         """See session.opening.SessionClaims."""
         claim = await self.ownership.claim(
             SessionRecord(
@@ -34,17 +38,12 @@ class Claims:
                 tenant_id=caller.tenant_id,
                 connected_at_ms=connected_at_ms,
                 last_seen_at_ms=connected_at_ms,
-            )
+            ),
+            security_profile=security_profile,
+            may_downgrade=may_downgrade,
         )
-        previous = claim.previous
-        if previous is not None and claim.previous_alive and previous.node_id != self.node_id:
-            log.info(
-                "{charge_point_id} was connected to {previous_node_id} until now",
-                event="session.taken_over",
-                charge_point_id=caller.charge_point_id,
-                previous_node_id=previous.node_id,
-                epoch=claim.epoch,
-            )
+        if claim.previous is not None and claim.previous_alive:
+            self._taken_over(caller, claim, claim.previous)
         return claim.epoch
 
     def release_later(self, charge_point_id: str, epoch: int) -> None:
@@ -65,3 +64,26 @@ class Claims:
                 last_seen_at_ms=int(session.last_seen * 1000),
                 epoch=who.epoch,
             )
+
+    def _taken_over(self, caller: Caller, claim: Claim, previous: SessionRecord) -> None:
+        """Mostly a charge point that came back before its old connection was missed; or somebody with its secret."""
+        if previous.node_id != self.node_id:
+            log.info(
+                "{charge_point_id} was connected to {previous_node_id} until now",
+                event="session.taken_over",
+                charge_point_id=caller.charge_point_id,
+                previous_node_id=previous.node_id,
+                epoch=claim.epoch,
+            )
+        self.security.publish(
+            "SessionTakenOver",
+            {
+                "epoch": claim.epoch,
+                "previousNodeId": previous.node_id,
+                "previousConnectedAt": previous.connected_at,
+                "previousLastSeenAt": previous.last_seen_at,
+            },
+            charge_point_id=caller.charge_point_id,
+            station_id=caller.station_id,
+            tenant_id=caller.tenant_id,
+        )

@@ -10,6 +10,9 @@ node's lease lives (``nodes``), so that the sessions of a dead node are free at 
 ``session-epochs:{id}`` outlives the record by 30 days; together with the record's own epoch it never runs backwards,
 unless Redis loses its data.
 
+The security profile that a charge point had last is kept in ``security-profiles:{id}``, without an end: a claim with a
+lower one is refused in the same step, so that no two connections at once can slip past it.
+
 A release that Redis misses would leave a charge point looking connected. It is owed instead, and ``settle`` makes up
 for it; so is the release of a claim whose answer never came, which may have been carried out all the same.
 """
@@ -26,7 +29,9 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
+from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.errors import StoreUnavailable
+from ocpp_gateway.redis.identities import profile_key
 from ocpp_gateway.redis.nodes import lease_key
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.sessions import SessionRecord
@@ -112,12 +117,17 @@ class Ownership:
         """How many releases are still to be made up for."""
         return len(self._owed)
 
-    async def claim(self, record: SessionRecord) -> Claim:
+    async def claim(self, record: SessionRecord, *, security_profile: int = 1, may_downgrade: bool = False) -> Claim:
         """Make ``record`` (of epoch 0) the session of its charge point. Raises StoreUnavailable.
+
+        Raises AuthenticationFailed ``profile_downgrade``, with nothing changed, if the last session had a higher
+        security profile than ``security_profile``, unless it ``may_downgrade``.
 
         Cancelled or failed, it leaves nothing behind for long: a claim that was carried out is given back.
         """
-        return await shielded(Deferred.fromCoroutine(self._claim(record)), self._give_back)
+        return await shielded(
+            Deferred.fromCoroutine(self._claim(record, security_profile, may_downgrade)), self._give_back
+        )
 
     async def release(self, charge_point_id: str, epoch: int) -> Release:
         """Give back the session of ``epoch``, if it is still there. Never raises."""
@@ -179,12 +189,12 @@ class Ownership:
             return None
         return record
 
-    async def _claim(self, record: SessionRecord) -> Claim:
+    async def _claim(self, record: SessionRecord, security_profile: int, may_downgrade: bool) -> Claim:
         charge_point_id = record.charge_point_id
         try:
-            epoch_text, raw, alive = await self.client.run(
+            claimed = await self.client.run(
                 self._claim_script,
-                [_record_key(charge_point_id), _epoch_key(charge_point_id)],
+                [_record_key(charge_point_id), _epoch_key(charge_point_id), profile_key(charge_point_id)],
                 [
                     record.of_epoch(0).encode(),
                     self.session_ttl,
@@ -195,14 +205,19 @@ class Ownership:
                     orjson.dumps(charge_point_id),
                     orjson.dumps(self.node_id),
                     self._newest(charge_point_id),
+                    security_profile,
+                    int(may_downgrade),
                 ],
             )
         except StoreUnavailable:
             self._owe(_Owed(charge_point_id, 0, record.connected_at_ms))
             raise
-        claimed = record.of_epoch(int(epoch_text))
-        self._held[charge_point_id] = (*self._held.get(charge_point_id, ()), claimed.epoch)
-        return Claim(claimed, None if raw is None else SessionRecord.parse(raw), bool(alive))
+        if claimed is None:
+            raise AuthenticationFailed("profile_downgrade")
+        epoch_text, raw, alive = claimed
+        ours = record.of_epoch(int(epoch_text))
+        self._held[charge_point_id] = (*self._held.get(charge_point_id, ()), ours.epoch)
+        return Claim(ours, None if raw is None else SessionRecord.parse(raw), bool(alive))
 
     def _newest(self, charge_point_id: str) -> int:
         # Of all that are held: two claims may come back in another order than Redis saw them, and the newer one may

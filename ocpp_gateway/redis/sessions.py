@@ -10,6 +10,8 @@ from attrs import frozen
 
 from ocpp_gateway.clock import iso_millis
 
+_END_OF_9999 = 253_402_300_799_999
+
 
 @frozen(kw_only=True)
 class SessionRecord:
@@ -29,6 +31,16 @@ class SessionRecord:
     last_seen_at_ms: int
     epoch: int = 0
 
+    @property
+    def connected_at(self) -> str:
+        """As text, the way it is stored."""
+        return _iso(self.connected_at_ms)
+
+    @property
+    def last_seen_at(self) -> str:
+        """As text, the way it is stored."""
+        return _iso(self.last_seen_at_ms)
+
     def of_epoch(self, epoch: int) -> Self:
         """The same, claimed."""
         return attrs.evolve(self, epoch=epoch)
@@ -41,9 +53,9 @@ class SessionRecord:
             "nodeId": self.node_id,
             "stationId": self.station_id,
             "tenantId": self.tenant_id,
-            "connectedAt": _iso(self.connected_at_ms),
+            "connectedAt": self.connected_at,
             "connectedAtMs": self.connected_at_ms,
-            "lastSeenAt": _iso(self.last_seen_at_ms),
+            "lastSeenAt": self.last_seen_at,
             "lastSeenAtMs": self.last_seen_at_ms,
         }
         if self.epoch:
@@ -61,8 +73,8 @@ class SessionRecord:
                 node_id=_text(members["nodeId"]),
                 station_id=_text(members["stationId"]),
                 tenant_id=_text(members["tenantId"]),
-                connected_at_ms=int(members["connectedAtMs"]),
-                last_seen_at_ms=int(members["lastSeenAtMs"]),
+                connected_at_ms=_moment(members["connectedAtMs"]),
+                last_seen_at_ms=_moment(members["lastSeenAtMs"]),
                 epoch=int(members.get("epoch", 0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
@@ -73,6 +85,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _moment(value: Any) -> int:
+    milliseconds = int(value)
+    if not 0 <= milliseconds <= _END_OF_9999:
+        raise ValueError  # it could not be written as a date
+    return milliseconds
 
 
 def _iso(milliseconds: int) -> str:

@@ -44,6 +44,8 @@ class Envelope:
     epoch: int
     node_id: str
     stamps: EventStamps
+    certificate_expired: bool = False
+    """The charge point was let in by a client certificate that had run out: its events say so."""
 
     _who: bytes = field(init=False, repr=False)
     _version: bytes = field(init=False, repr=False)
@@ -52,9 +54,11 @@ class Envelope:
 
     def __attrs_post_init__(self) -> None:
         self._subject = self.charge_point_id.encode()
-        self._who = _members(stationId=self.station_id, tenantId=self.tenant_id, chargePointId=self.charge_point_id)
-        self._version = _members(ocppVersion=self.ocpp_version)
-        self._connection = _members(connectionId=self.connection_id, epoch=self.epoch, nodeId=self.node_id)
+        self._who = members(stationId=self.station_id, tenantId=self.tenant_id, chargePointId=self.charge_point_id)
+        self._version = members(ocppVersion=self.ocpp_version)
+        self._connection = members(connectionId=self.connection_id, epoch=self.epoch, nodeId=self.node_id)
+        if self.certificate_expired:
+            self._connection += members(certificateExpired=True)
 
     def event(
         self,
@@ -82,58 +86,89 @@ class Envelope:
                 b"," + orjson.dumps(dict(extras))[1:] if extras else b"}",
             )
         )
-        return self._written(event_type, now, payload, message_id, connector_id, correlation_id)
+        return written(
+            self.stamps,
+            event_type,
+            now,
+            payload,
+            self._who,
+            self._connection,
+            self._subject,
+            self._version,
+            message_id,
+            connector_id,
+            correlation_id,
+        )
 
     def plain(
         self, event_type: str, payload: Mapping[str, Any], *, now: float, correlation_id: str | None = None
     ) -> EventRecord:
         """An event of the gateway's own about the charge point, with ``payload`` as it is."""
-        return self._written(event_type, now, orjson.dumps(dict(payload)), None, None, correlation_id)
-
-    def _written(
-        self,
-        event_type: str,
-        now: float,
-        payload: bytes,
-        message_id: MessageId | None,
-        connector_id: int | None,
-        correlation_id: str | None,
-    ) -> EventRecord:
-        stamps = self.stamps
-        event_id = stamps.event_id()
-        id_bytes = event_id.encode()
-        time_bytes = stamps.occurred_at(now).encode()
-        value = b"".join(
-            (
-                b'{"eventId":"',
-                id_bytes,
-                b'","eventType":',
-                orjson.dumps(event_type),
-                b',"source":"ocpp-gateway","occurredAt":"',
-                time_bytes,
-                b'"' if correlation_id is None else b'","correlationId":' + orjson.dumps(correlation_id),
-                self._who,
-                b"" if connector_id is None else b',"connectorId":%d' % connector_id,
-                self._version,
-                b"" if message_id is None else b',"messageId":' + orjson.dumps(str(message_id)),
-                self._connection,
-                b',"payload":',
-                payload,
-                b"}",
-            )
+        return written(
+            self.stamps,
+            event_type,
+            now,
+            orjson.dumps(dict(payload)),
+            self._who,
+            self._connection,
+            self._subject,
+            self._version,
+            correlation_id=correlation_id,
         )
-        headers = [
-            ("ce_specversion", b"1.0"),
-            ("ce_id", id_bytes),
-            ("ce_type", event_type.encode()),
-            ("ce_source", b"ocpp-gateway"),
-            ("ce_time", time_bytes),
-            ("ce_subject", self._subject),
-            ("content-type", b"application/json"),
-        ]
-        return EventRecord(event_id, value, headers)
 
 
-def _members(**members: str | int) -> bytes:
-    """The members as JSON, each with a comma before it."""
-    return b"," + orjson.dumps(members)[1:-1]
+def written(
+    stamps: EventStamps,
+    event_type: str,
+    now: float,
+    payload: bytes,
+    who: bytes,
+    connection: bytes,
+    subject: bytes,
+    version: bytes = b"",
+    message_id: MessageId | None = None,
+    connector_id: int | None = None,
+    correlation_id: str | None = None,
+) -> EventRecord:
+    """An event of any kind. ``payload`` is JSON, ``who``, ``version`` and ``connection`` are made by ``members``.
+
+    ``subject``: the charge point's identity for the header ``ce_subject``.
+    """
+    event_id = stamps.event_id()
+    id_bytes = event_id.encode()
+    time_bytes = stamps.occurred_at(now).encode()
+    value = b"".join(
+        (
+            b'{"eventId":"',
+            id_bytes,
+            b'","eventType":',
+            orjson.dumps(event_type),
+            b',"source":"ocpp-gateway","occurredAt":"',
+            time_bytes,
+            b'"' if correlation_id is None else b'","correlationId":' + orjson.dumps(correlation_id),
+            who,
+            b"" if connector_id is None else b',"connectorId":%d' % connector_id,
+            version,
+            b"" if message_id is None else b',"messageId":' + orjson.dumps(str(message_id)),
+            connection,
+            b',"payload":',
+            payload,
+            b"}",
+        )
+    )
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", id_bytes),
+        ("ce_type", event_type.encode()),
+        ("ce_source", b"ocpp-gateway"),
+        ("ce_time", time_bytes),
+        ("ce_subject", subject),
+        ("content-type", b"application/json"),
+    ]
+    return EventRecord(event_id, value, headers)
+
+
+def members(**values: str | int | None) -> bytes:
+    """Those ``values`` that are not None as members of a JSON object, each with a comma before it."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return b"," + orjson.dumps(given)[1:-1] if given else b""

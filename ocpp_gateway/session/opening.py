@@ -3,7 +3,8 @@
 ::
 
     path and identity ── WebSocket request ── OCPP version offered? ── gateway able to serve?     no I/O so far
-      └─ identity record (Redis) ── status, version, address ── credential ── session claimed (Redis) ──> 101
+      └─ identity record and revocation (Redis) ── status, version, address ── credential ── security profile
+           └─ session claimed (Redis) ──> 101
 
 Each step that fails is an HTTP answer with a reason of ``handshake.reasons``. An outage of ours is a 503, never a 401:
 some charge points discard their password after one.
@@ -17,20 +18,24 @@ from typing import Protocol
 from uuid import uuid4
 
 from attrs import define, frozen
+from cryptography.x509 import Certificate
 from twisted.logger import Logger
 
 from ocpp_gateway.adapters.answers import Adapter, Caller
-from ocpp_gateway.auth.authenticator import Authenticator
+from ocpp_gateway.auth.authenticator import Authenticator, AuthOutcome
+from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.credentials import Credentials
 from ocpp_gateway.auth.errors import AuthenticationFailed, IdentityRecordInvalid
 from ocpp_gateway.auth.hashing import HashingBusy
 from ocpp_gateway.auth.record import IdentityRecord
+from ocpp_gateway.auth.standing import Standing, standing_of
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.errors import HandshakeRefused, StoreUnavailable
 from ocpp_gateway.flood.admission import Admission
 from ocpp_gateway.flood.cooldown import LogCooldown
 from ocpp_gateway.handshake.path import OcppPath, parse_target
-from ocpp_gateway.handshake.reasons import REFUSALS, refused
+from ocpp_gateway.handshake.proxies import Origin, TrustedProxies
+from ocpp_gateway.handshake.reasons import refused
 from ocpp_gateway.handshake.request import RequestHead
 from ocpp_gateway.handshake.subprotocol import Offer, negotiate, offered, token_quirks
 from ocpp_gateway.handshake.suspicious import suspicion
@@ -48,21 +53,43 @@ _SERVED = frozenset(OcppVersion)
 _MISMATCHES = frozenset(("no_common_subprotocol", "subprotocol_missing"))
 
 
+class FoundIdentity(Protocol):
+    """What the store has about a charge point and the certificate that it shows."""
+
+    @property
+    def record(self) -> bytes | None:
+        """The identity record as stored, None if there is none."""
+        ...
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the certificate is revoked, for whatever charge point."""
+        ...
+
+
 class IdentityStore(Protocol):
     """Where identity records are."""
 
-    async def get(self, charge_point_id: str) -> bytes | None:
-        """The stored record, None if there is none. Raises StoreUnavailable."""
+    @property
+    def store_id(self) -> bytes | None:
+        """Which store it is: another one, or one that lost its data, has another id."""
+        ...
+
+    async def look_up(self, charge_point_id: str, fingerprint: str | None) -> FoundIdentity:
+        """What is known, in one trip. Raises StoreUnavailable."""
         ...
 
 
 class SessionClaims(Protocol):
     """Where a session is claimed, cluster-wide."""
 
-    async def claim_session(self, caller: Caller, version: OcppVersion, connected_at_ms: int) -> int:
+    async def claim_session(
+        self, caller: Caller, version: OcppVersion, connected_at_ms: int, *, security_profile: int, may_downgrade: bool
+    ) -> int:
         """The epoch of the new session; whoever had the charge point is told. Raises StoreUnavailable.
 
-        Cancelled, it leaves no claim behind.
+        Raises AuthenticationFailed ``profile_downgrade``, with nothing claimed, if the charge point's last session had
+        a higher security profile, unless it ``may_downgrade``. Cancelled, it leaves no claim behind.
         """
         ...
 
@@ -71,15 +98,11 @@ class SessionClaims(Protocol):
         ...
 
 
-class OpeningCounters(Protocol):
+class QuirkCounters(Protocol):
     """What is counted here."""
 
     def count_quirk(self, version: OcppVersion | None, quirk: Quirk) -> None:
         """A tolerated deviation."""
-        ...
-
-    def count_handshake(self, reason: str) -> None:
-        """A handshake was refused for ``reason``."""
         ...
 
 
@@ -90,6 +113,9 @@ class Request:
     path: OcppPath
     offer: Offer
     credentials: Credentials
+    origin: Origin
+    certificate: ClientCertificate | None
+    """Verified up to an authority of OCPP_TLS_CA_PATH, not yet bound to the charge point."""
 
 
 @frozen(kw_only=True)
@@ -97,7 +123,7 @@ class Admitted:
     """The verdict: in. ``subprotocol`` is the token to echo, None to send none."""
 
     subprotocol: str | None
-    session: tuple[SessionIdentity, Station] | None
+    session: tuple[SessionIdentity, Station, Standing] | None
     """None where the connection is upgraded only to be closed (OCPP-J section 3.2)."""
 
 
@@ -107,6 +133,7 @@ class Opening:
 
     identity_pattern: re.Pattern[str]
     close_on_mismatch: bool
+    proxies: TrustedProxies
     admission: Admission
     identities: IdentityStore
     authenticator: Authenticator
@@ -115,11 +142,15 @@ class Opening:
     stamps: EventStamps
     node_id: str
     cooldown: LogCooldown
-    counters: OpeningCounters
+    counters: QuirkCounters
     clock: Clock
 
-    def read(self, head: RequestHead) -> Request:
-        """What needs no I/O. Raises HandshakeRefused."""
+    def origin(self, head: RequestHead, peer: str, *, is_secure: bool) -> Origin:
+        """Where the request comes from: ``peer``, or where that says so and is a trusted proxy."""
+        return self.proxies.origin(peer, is_secure, head)
+
+    def read(self, head: RequestHead, origin: Origin, certificate: Certificate | None) -> Request:
+        """What needs no I/O. ``certificate`` has been verified. Raises HandshakeRefused."""
         try:
             path = parse_target(head.target, self.identity_pattern)
         except HandshakeRefused:
@@ -130,29 +161,49 @@ class Opening:
         offer = offered(head.values("sec-websocket-protocol"))
         if not self.close_on_mismatch:
             negotiate(offer, _SERVED, _SERVED)
-        return Request(path=path, offer=offer, credentials=Credentials.from_headers(head.headers))
+        try:
+            shown = None if certificate is None else ClientCertificate.of(certificate)
+        except AuthenticationFailed as failure:
+            raise refused(failure.reason) from None
+        credentials = Credentials.from_headers(head.headers)
+        return Request(path=path, offer=offer, credentials=credentials, origin=origin, certificate=shown)
 
-    async def admit(self, request: Request, address: str) -> Admitted:
-        """Whether the charge point may connect from ``address``. Raises HandshakeRefused.
+    async def admit(self, request: Request) -> Admitted:
+        """Whether the charge point may connect. Raises HandshakeRefused.
 
         Cancelling it leaves no session behind.
         """
         self.admission.admit()
         charge_point_id = request.path.charge_point_id
         try:
-            record = await self._record(charge_point_id)
+            certificate = request.certificate
+            fingerprint = None if certificate is None else certificate.fingerprint
+            found = await self.identities.look_up(charge_point_id, fingerprint)
+            record = self._record(charge_point_id, found.record)
             self.authenticator.check_status(record)
             subprotocol, version = self._negotiated(request.offer, record)
-            self.authenticator.check_address(record, address)
+            self.authenticator.check_address(record, request.origin.address)
             outcome = await self.authenticator.check_credential(
-                record, request.credentials, version=version, is_secure=False
+                record,
+                request.credentials,
+                version=version,
+                is_secure=request.origin.is_secure,
+                certificate=certificate,
+                is_revoked=found.is_revoked,
             )
+            self.authenticator.check_profile(record, outcome.security_profile)
             if subprotocol is None:
                 return Admitted(subprotocol=None, session=None)
             self._count_quirks(request, subprotocol, version)
             caller = Caller(charge_point_id, record.station_id, record.tenant_id)
             connected_at_ms = int(self.clock.now() * 1000)
-            epoch = await self.claims.claim_session(caller, version, connected_at_ms)
+            epoch = await self.claims.claim_session(
+                caller,
+                version,
+                connected_at_ms,
+                security_profile=outcome.security_profile,
+                may_downgrade=record.allow_profile_downgrade,
+            )
         except AuthenticationFailed as failure:
             raise refused(failure.reason, failure.headers) from None
         except HashingBusy as failure:
@@ -167,38 +218,25 @@ class Opening:
             charge_point_id=charge_point_id,
             connection_id=str(uuid4()),
             epoch=epoch,
-            peer=address,
+            peer=request.origin.address,
             security_profile=outcome.security_profile,
             connected_at_ms=connected_at_ms,
             opened_at=self.clock.monotonic(),
         )
-        return Admitted(subprotocol=subprotocol, session=(identity, self._station(caller, version, identity)))
-
-    def log_refusal(self, reason: str, address: str, target: str = "", charge_point_id: str | None = None) -> None:
-        """One line per address, reason and FLOOD_LOG_COOLDOWN; ``charge_point_id`` if the path was read."""
-        kind = suspicion(target) if reason == "suspicious_path" else None
-        suppressed = self.cooldown.should_log(address, reason)
-        if suppressed is None:
-            return
-        log.warn(
-            "A handshake was refused: {reason}",
-            event="handshake.refused",
-            reason=reason,
-            status=REFUSALS[reason].status,
-            peer=address,
-            charge_point_id=charge_point_id,
-            suspicion=kind,
-            suppressed=suppressed,
+        station = self._station(caller, version, identity, outcome)
+        assert found.record is not None  # or _record had refused
+        standing = standing_of(
+            record,
+            found.record,
+            outcome,
+            address=request.origin.address,
+            version=version,
+            certificate=certificate,
+            store_id=self.identities.store_id,
         )
+        return Admitted(subprotocol=subprotocol, session=(identity, station, standing))
 
-    def log_unknown_path(self, target: str, address: str) -> None:
-        """A request for a path that the HTTP port does not have: counted and logged as the OCPP port does."""
-        reason = "unknown_path" if suspicion(target) is None else "suspicious_path"
-        self.counters.count_handshake(reason)
-        self.log_refusal(reason, address, target)
-
-    async def _record(self, charge_point_id: str) -> IdentityRecord:
-        raw = await self.identities.get(charge_point_id)
+    def _record(self, charge_point_id: str, raw: bytes | None) -> IdentityRecord:
         if raw is None:
             raise refused("identity_missing")
         try:
@@ -232,7 +270,9 @@ class Opening:
         for quirk in quirks:
             self.counters.count_quirk(version, quirk)
 
-    def _station(self, caller: Caller, version: OcppVersion, identity: SessionIdentity) -> Station:
+    def _station(
+        self, caller: Caller, version: OcppVersion, identity: SessionIdentity, outcome: AuthOutcome
+    ) -> Station:
         return Station(
             version=version,
             caller=caller,
@@ -246,6 +286,7 @@ class Opening:
                 epoch=identity.epoch,
                 node_id=self.node_id,
                 stamps=self.stamps,
+                certificate_expired=outcome.certificate_expired,
             ),
             key=caller.station_id.encode(),
         )

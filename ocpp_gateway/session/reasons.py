@@ -2,6 +2,9 @@
 
 Each that we decide carries the WebSocket close code and text that the charge point sees (RFC 6455 section 7.4.1,
 IANA's registry for 1012 and 1013).
+
+A session can also end because the charge point may not be connected any more, as an identity record or a revocation
+says since (``session.watch``). Those reasons have the names under which its next handshake is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +26,19 @@ class CloseReason(Enum):
     MESSAGE_TOO_BIG = ("message_too_big", 1009, "Message too big")
     TOO_MANY_FRAGMENTS = ("too_many_fragments", 1008, "Too many fragments in one message")
     SUBPROTOCOL_MISMATCH = ("subprotocol_mismatch", 1002, "No common OCPP version")
+    IDENTITY_MISSING = ("identity_missing", 1008, "Unknown charge point")
+    STATUS_INACTIVE = ("status_inactive", 1008, "Not active")
+    PROTOCOL_NOT_ALLOWED = ("protocol_not_allowed", 1008, "OCPP version not allowed")
+    IP_NOT_ALLOWED = ("ip_not_allowed", 1008, "Address not allowed")
+    AUTH_MODE_NOT_ALLOWED = ("auth_mode_not_allowed", 1008, "Kind of credential not allowed")
+    PROFILE_DOWNGRADE = ("profile_downgrade", 1008, "Security profile too low")
+    CREDENTIAL_CHANGED = ("credential_changed", 1008, "Credential has changed")
+    IDENTITY_CHANGED = ("identity_changed", 1008, "Charge point has moved")
+    MTLS_REVOKED = ("mtls_revoked", 1008, "Certificate revoked")
+    MTLS_BINDING_MISSING = ("mtls_binding_missing", 1008, "Certificate not accepted")
+    MTLS_BINDING_MISMATCH = ("mtls_binding_mismatch", 1008, "Certificate not accepted")
+    MTLS_ORGANIZATION_NOT_ALLOWED = ("mtls_organization_not_allowed", 1008, "Certificate not accepted")
+    SERIAL_NUMBER_MISMATCH = ("serial_number_mismatch", 1008, "Serial number is not the certificate's")
     INTERNAL_ERROR = ("internal_error", 1011, "Internal error")
     PEER_CLOSED = ("peer_closed", None, "The charge point closed the WebSocket")
     CONNECTION_LOST = ("connection_lost", None, "The connection ended without a close frame")
@@ -31,6 +47,14 @@ class CloseReason(Enum):
         self.label = label
         self.code = code
         self.text = text
+
+    @classmethod
+    def from_label(cls, label: str) -> CloseReason:
+        """The reason of this name. ``KeyError`` for a name that is none: a bug."""
+        for reason in cls:
+            if reason.label == label:
+                return reason
+        raise KeyError(label)
 
 
 _OURS_BY_CODE = {

@@ -13,9 +13,12 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ocpp_gateway.clock import Clock
+from ocpp_gateway.auth.certificates import ClientCertificate
+from ocpp_gateway.auth.standing import Standing
+from ocpp_gateway.clock import Clock, iso_millis
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.presence import Presence
+from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.routing.uplink import Station, Uplink
 from ocpp_gateway.session.ports import Connection, SessionCounters
 from ocpp_gateway.session.reasons import CloseReason
@@ -49,6 +52,7 @@ class Sessions:
     """Who is connected to this node."""
 
     uplink: Uplink
+    security: SecurityEvents
     presence: Presence
     releases: Releases
     limits: SessionLimits
@@ -64,13 +68,15 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
-    def open(self, identity: SessionIdentity, station: Station, connection: Connection) -> Session:
+    def open(self, identity: SessionIdentity, station: Station, standing: Standing, connection: Connection) -> Session:
         """Begin the session of an upgraded connection; an older one of the same charge point is closed."""
         session = Session(
             identity=identity,
             station=station,
+            standing=standing,
             connection=connection,
             uplink=self.uplink,
+            security=self.security,
             limits=self.limits,
             counters=self.counters,
             clock=self.clock,
@@ -94,10 +100,12 @@ class Sessions:
             ocpp_version=session.version.label,
             peer=who.peer,
             security_profile=who.security_profile,
+            certificate=None if standing.certificate is None else standing.certificate.fingerprint,
         )
-        self.presence.announce(
-            session.station, "StationConnected", {"peer": who.peer, "securityProfile": who.security_profile}
-        )
+        facts: dict[str, Any] = {"peer": who.peer, "securityProfile": who.security_profile}
+        if standing.certificate is not None:
+            facts["certificate"] = _facts(standing.certificate, is_expired=station.envelope.certificate_expired)
+        self.presence.announce(station, "StationConnected", facts)
         if loser is not None:
             loser.close(CloseReason.REPLACED)
         return session
@@ -175,3 +183,13 @@ class Sessions:
 
     def _forget_waiter(self, _: Deferred[None]) -> None:
         self._when_empty = None
+
+
+def _facts(certificate: ClientCertificate, *, is_expired: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "fingerprint": certificate.fingerprint,
+        "subject": certificate.subject,
+        "serialNumber": certificate.serial_number,
+        "notAfter": iso_millis(certificate.not_after),
+    }
+    return {**facts, "expired": True} if is_expired else facts

@@ -12,6 +12,7 @@ from collections import deque
 from attrs import define, field, frozen
 from twisted.logger import Logger
 
+from ocpp_gateway.auth.standing import Standing
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.ocppj.codec import decode, encode_call_error
 from ocpp_gateway.ocppj.dialogue import Dialogue
@@ -29,10 +30,13 @@ from ocpp_gateway.ocppj.frames import (
     Send,
 )
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.routing.uplink import Station, UnreadableCall, Uplink
 from ocpp_gateway.session.answers import RecentAnswers
 from ocpp_gateway.session.ports import Connection, SessionCounters
 from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.session.revoking import revoke
+from ocpp_gateway.session.serials import expected_serial_number, names_serial_number
 
 log = Logger()
 
@@ -95,8 +99,12 @@ class Session:
 
     identity: SessionIdentity
     station: Station
+    standing: Standing
+    """By what it was let in; another one when its identity record has changed, and it may stay."""
+
     connection: Connection
     uplink: Uplink
+    security: SecurityEvents
     limits: SessionLimits
     counters: SessionCounters
     clock: Clock
@@ -108,6 +116,9 @@ class Session:
     last_seen: float = 0.0
     """Wall clock, seconds."""
 
+    serial_number: str | None = field(init=False)
+    """What BootNotification has to name, where the certificate says it in place of the identity; None: anything."""
+
     _ended: bool = False
     _current: tuple[MessageId | None, int] | None = None
     _waiting: deque[_Waiting] | None = None
@@ -118,6 +129,9 @@ class Session:
     _taking: bool = False
     _close_next: CloseReason | None = None
     _rejection_logged: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.serial_number = expected_serial_number(self.standing, self.identity.charge_point_id)
 
     @property
     def version(self) -> OcppVersion:
@@ -200,6 +214,14 @@ class Session:
                 self.counters.count_call(self.version, call.action, "retransmitted")
                 self._send(known)
                 return
+        serial_number = self.serial_number
+        if (
+            serial_number is not None
+            and call.action == "BootNotification"
+            and not names_serial_number(call.payload, serial_number)
+        ):
+            revoke(self, CloseReason.SERIAL_NUMBER_MISMATCH, self.security)
+            return
         self._current = (call.message_id, content)
         self.calls += 1
         self.uplink.take(self.station, call, self._finished, self._given_up)

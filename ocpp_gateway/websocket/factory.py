@@ -6,23 +6,29 @@ from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 
-from ocpp_gateway.session.opening import Admitted, Opening
+from ocpp_gateway.session.opening import Admitted, Opening, Request
 from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.session.refusals import Refusals
 from ocpp_gateway.session.registry import Sessions
 from ocpp_gateway.session.session import Session
+from ocpp_gateway.websocket.lean import with_options
 from ocpp_gateway.websocket.protocol import OcppProtocol
 
 
-class HandshakeCounters(Protocol):
-    """What the factory counts."""
+class ConnectionCounters(Protocol):
+    """What is counted here."""
 
     def count_handshake(self, reason: str) -> None:
-        """A handshake ended: ``accepted``, or refused for ``reason``."""
+        """A handshake was ``accepted``."""
+        ...
+
+    def count_tls(self, version: str, cipher: str) -> None:
+        """A TLS handshake was done, with OpenSSL's names for what was agreed upon."""
         ...
 
 
 class OcppFactory(WebSocketServerFactory):
-    """Builds an OcppProtocol for each connection."""
+    """Builds an OcppProtocol for each connection of one port. ``is_tls``: they speak TLS with us."""
 
     protocol: Any = OcppProtocol
     noisy = False
@@ -33,7 +39,9 @@ class OcppFactory(WebSocketServerFactory):
         reactor: Any,
         opening: Opening,
         sessions: Sessions,
-        counters: HandshakeCounters,
+        refusals: Refusals,
+        counters: ConnectionCounters,
+        is_tls: bool,
         handshake_timeout: float,
         max_message_bytes: int,
     ) -> None:
@@ -41,7 +49,9 @@ class OcppFactory(WebSocketServerFactory):
         super().__init__(server="", reactor=reactor)
         self.opening = opening
         self.sessions = sessions
+        self.refusals = refusals
         self.counters = counters
+        self.is_tls = is_tls
         self.handshake_timeout = handshake_timeout
         self.setProtocolOptions(
             webStatus=False,
@@ -53,22 +63,21 @@ class OcppFactory(WebSocketServerFactory):
             closeHandshakeTimeout=5,
             maxFramePayloadSize=max_message_bytes,
             maxMessagePayloadSize=max_message_bytes,
-            tcpNoDelay=True,
         )
+        self.protocol = with_options(OcppProtocol, self)
 
     def accepted(self) -> None:
         """A handshake was answered with 101."""
         self.counters.count_handshake("accepted")
 
-    def refused(self, reason: str, address: str, target: str = "", charge_point_id: str | None = None) -> None:
+    def refused(self, reason: str, address: str, target: str = "", request: Request | None = None) -> None:
         """A handshake was refused for ``reason``, a row of ``handshake.reasons``."""
-        self.counters.count_handshake(reason)
-        self.opening.log_refusal(reason, address, target, charge_point_id)
+        self.refusals.refused(reason, address, target, request)
 
     def abandoned(self, admitted: Admitted) -> None:
         """There was no 101 after the verdict, the peer had left: the session never begins."""
         if admitted.session is not None:
-            identity, _ = admitted.session
+            identity, _, _ = admitted.session
             self.opening.claims.release_later(identity.charge_point_id, identity.epoch)
 
     def closed(self, session: Session, reason: CloseReason, code: int | None) -> None:

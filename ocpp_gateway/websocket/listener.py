@@ -7,13 +7,21 @@ from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnectionCreator, IProtocolFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from ocpp_gateway.errors import StartFailed
 from ocpp_gateway.websocket.transport import PromptServer
 
 _BACKLOG = 1024
 """Twisted's 50 overflows when a fleet reconnects at once; the kernel caps it at net.core.somaxconn."""
+
+
+def over_tls(reactor: Any, factory: IProtocolFactory, connections: IOpenSSLServerConnectionCreator) -> IProtocolFactory:
+    """``factory``, over TLS."""
+    wrapped: IProtocolFactory = TLSMemoryBIOFactory(connections, False, factory, reactor)
+    wrapped.noisy = False  # type: ignore[attr-defined]  # Factory's; else it logs its start
+    return wrapped
 
 
 async def listen(

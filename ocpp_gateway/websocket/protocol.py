@@ -11,22 +11,24 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from cryptography.x509 import Certificate
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ocpp_gateway.errors import HandshakeRefused
+from ocpp_gateway.handshake.proxies import Origin
 from ocpp_gateway.handshake.reasons import refused, wire_text
 from ocpp_gateway.handshake.request import RequestHead
-from ocpp_gateway.handshake.upgrade import upgrade_block
 from ocpp_gateway.session.opening import Admitted, Request
 from ocpp_gateway.session.reasons import CloseReason, from_close_codes
 from ocpp_gateway.session.session import Session
+from ocpp_gateway.tls.failures import refusal_reason
 from ocpp_gateway.websocket.frames import text_frame
+from ocpp_gateway.websocket.lean import LeanServerProtocol
 
 if TYPE_CHECKING:
     from ocpp_gateway.websocket.factory import OcppFactory
@@ -34,30 +36,21 @@ if TYPE_CHECKING:
 _log = Logger()
 
 MAX_HEADER_BYTES = 16_384
-_MAX_FRAGMENTS = 4096
-"""Fragments that a message may come in: each costs memory and time of its own, even if it is empty."""
-
-_MAX_PIECES = 4096
-"""Pieces of one fragment, as the network delivered them, that are kept before they are joined."""
-
 _LINGER_SECONDS = 5.0
 """How long a peer may take to read our last words."""
 
 
-@implementer(IPushProducer)
-class OcppProtocol(WebSocketServerProtocol):
+@implementer(IPushProducer, IHandshakeListener)
+class OcppProtocol(LeanServerProtocol):
     """A charge point's connection, from TCP accept to its end."""
 
     factory: OcppFactory
     # TCP or TLS transports: all are producers and consumers, which ITransport does not say.
     transport: Any
-    # Written by the handshake, and dropped behind it.
-    http_headers: Any
-    http_request_data: Any
-    http_response_data: Any
+    _encrypted = False
+    _origin: Origin | None = None
     _opening: Deferred[Any] | None = None
     _request: Request | None = None
-    _refusal: HandshakeRefused | None = None
     _admitted: Admitted | None = None
     _session: Session | None = None
     _queue_full = False
@@ -72,9 +65,28 @@ class OcppProtocol(WebSocketServerProtocol):
         super().connectionMade()
         self._handshake_timer = self.factory.reactor.callLater(self.factory.handshake_timeout, self._handshake_over)
 
+    def handshakeCompleted(self) -> None:
+        """Twisted's: TLS is up, the client certificate verified if there is one."""
+        self._encrypted = True
+        tls = self.transport.getHandle()
+        self.factory.counters.count_tls(tls.get_protocol_version_name(), tls.get_cipher_name())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted's: the connection is gone, perhaps because TLS never came about."""
+        if self.factory.is_tls and not self._encrypted and self.state == self.STATE_CONNECTING:
+            error = reason.value
+            why = None if error is None else refusal_reason(self.transport.getHandle(), error)
+            if why is not None:
+                self.factory.refused(why, self.address)
+        super().connectionLost(reason)
+
     def _handshake_over(self) -> None:
         self._handshake_timer = None
-        if self.state == self.STATE_CONNECTING:
+        if self.state != self.STATE_CONNECTING:
+            return
+        if self.factory.is_tls and not self._encrypted:
+            self._cut_off("handshake_timeout")  # there is nothing yet to answer over
+        else:
             self._refuse(refused("handshake_timeout"))
 
     def _stop_handshake_timer(self) -> None:
@@ -88,7 +100,7 @@ class OcppProtocol(WebSocketServerProtocol):
             self._dataReceived(data)
 
     def processHandshake(self) -> None:
-        """Autobahn's: the request may be complete. It is judged here; Autobahn sees a composed one (``upgrade``)."""
+        """Autobahn's: the request may be complete. Autobahn would parse it next; that, too, is done here."""
         if self._request is not None:
             self._cut_off("second_request")
             return
@@ -101,54 +113,52 @@ class OcppProtocol(WebSocketServerProtocol):
         head: RequestHead | None = None
         try:
             head = RequestHead.parse(self.data[: end + 4])
-            self._request = self.factory.opening.read(head)
+            self._origin = self.factory.opening.origin(head, self.address, is_secure=self._encrypted)
+            self._request = self.factory.opening.read(head, self._origin, self._client_certificate())
         except HandshakeRefused as refusal:
             self._refuse(refusal, head.target if head is not None else "")
             return
         if len(self.data) > end + 4:
             self._cut_off("second_request")
             return
-        self.data = upgrade_block(head, self._request.offer.tokens)
-        super().processHandshake()
-
-    def onConnect(self, request: ConnectionRequest) -> Any:
-        """Autobahn's: the request is a WebSocket handshake. A Deferred of the subprotocol; the 101 follows."""
-        ours = self._request
-        assert ours is not None  # processHandshake has read it
-        self._opening = Deferred.fromCoroutine(self.factory.opening.admit(ours, self.address))
+        self.data = b""
+        self.read_handshake(head, self._request.offer.tokens)
+        self._opening = Deferred.fromCoroutine(self.factory.opening.admit(self._request))
         self._opening.addCallbacks(self._accept, self._deny)
-        return self._opening
+        self._opening.addErrback(self._broken)
 
-    def _accept(self, admitted: Admitted) -> str | None:
+    def _client_certificate(self) -> Certificate | None:
+        if not self._encrypted:
+            return None
+        certificate: Certificate | None = self.transport.getHandle().get_peer_certificate(as_cryptography=True)
+        return certificate
+
+    def _accept(self, admitted: Admitted) -> None:
+        if self.state != self.STATE_CONNECTING:  # the peer has left, or ran out of time, just now
+            self.factory.abandoned(admitted)
+            return
         self._admitted = admitted
-        return admitted.subprotocol
-
-    def _deny(self, failure: Failure) -> None:
-        error = failure.value
-        if not isinstance(error, HandshakeRefused):
-            if not isinstance(error, CancelledError):
-                _log.failure("A handshake could not be checked", failure=failure, event="handshake.failed")
-            error = refused("internal_error")
-        self._refusal = error
-        raise ConnectionDeny(error.status, error.reason)
-
-    def succeedHandshake(self, res: Any) -> None:
-        """Autobahn's: send the 101, unless the peer left or ran out of time meanwhile."""
         try:
-            if self.state == self.STATE_CONNECTING:
-                super().succeedHandshake(res)
+            self.succeedHandshake(admitted.subprotocol)
         finally:
-            admitted, self._admitted = self._admitted, None
-            if admitted is not None:  # not opened: the peer had left, or the library refused after all
+            if self._admitted is not None:  # not opened after all
                 self.factory.abandoned(admitted)
 
-    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Autobahn's: answer with an error. Its text may quote the peer; our own name for the reason goes out."""
+    def _deny(self, failure: Failure) -> None:
+        refusal = failure.value
+        if not isinstance(refusal, HandshakeRefused):
+            if not isinstance(refusal, CancelledError):
+                _log.failure("A handshake could not be checked", failure=failure, event="handshake.failed")
+            refusal = refused("internal_error")
         if self.state == self.STATE_CONNECTING:
-            self._refuse(self._refusal or refused("handshake_rejected"))
+            self._refuse(refusal)
+
+    def _broken(self, failure: Failure) -> None:
+        _log.failure("A handshake could not be answered", failure=failure, event="handshake.failed")
+        self._cut_off("internal_error")
 
     def _refuse(self, refusal: HandshakeRefused, target: str = "") -> None:
-        self.factory.refused(refusal.reason, self.address, target, self._charge_point_id)
+        self.factory.refused(refusal.reason, self.address, target, self._request)
         body = wire_text(refusal.reason).encode("ascii")
         lines = [
             f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
@@ -161,7 +171,7 @@ class OcppProtocol(WebSocketServerProtocol):
         self._end(abort=False)
 
     def _cut_off(self, reason: str) -> None:
-        self.factory.refused(reason, self.address, charge_point_id=self._charge_point_id)
+        self.factory.refused(reason, self.address, request=self._request)
         self._end(abort=True)
 
     def _end(self, *, abort: bool) -> None:
@@ -186,10 +196,10 @@ class OcppProtocol(WebSocketServerProtocol):
         admitted = self._admitted
         assert admitted is not None  # succeedHandshake comes only after _accept
         # What only the handshake needed is not kept for months.
-        self._opening = self._request = self._admitted = None
+        self._opening = self._origin = self._request = self._admitted = None
         self._stop_handshake_timer()
         self.factory.accepted()
-        self.http_headers = self.http_request_data = self.http_response_data = None
+        self.forget_handshake()
         if admitted.session is None:
             self.close(CloseReason.SUBPROTOCOL_MISMATCH)
             return
@@ -198,26 +208,10 @@ class OcppProtocol(WebSocketServerProtocol):
         self.transport.registerProducer(self, True)
         self._session = self.factory.sessions.open(*admitted.session, self)
 
-    def onMessageFrameData(self, payload: bytes) -> None:
-        """Autobahn's: a piece of a fragment. A slow line may deliver bytes singly, and none may cost an object."""
-        if not self.failedByMe:
-            pieces = self.frame_data
-            pieces.append(payload)
-            if len(pieces) > _MAX_PIECES:
-                pieces[:] = [b"".join(pieces)]
-
-    def onMessageFrame(self, payload: Any) -> None:
-        """Autobahn's: one fragment is complete, in pieces as it came. Nothing is collected for a message too late."""
-        if self.state == self.STATE_OPEN:
-            self.message_data.append(payload[0] if len(payload) == 1 else b"".join(payload))
-            if len(self.message_data) > _MAX_FRAGMENTS and self._session is not None:
-                self._session.close(CloseReason.TOO_MANY_FRAGMENTS)
-
-    def onMessageEnd(self) -> None:
-        """Autobahn's: one message is complete. Autobahn's own also fires a signal, by a Deferred for each message."""
-        if not self.failedByMe:
-            self.onMessage(b"".join(self.message_data), self.message_is_binary)
-        self.message_data = []
+    def too_many_fragments(self) -> None:
+        """See LeanServerProtocol."""
+        if self._session is not None:
+            self._session.close(CloseReason.TOO_MANY_FRAGMENTS)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Autobahn's: one message. Whatever goes wrong in here ends this connection only."""
@@ -316,10 +310,6 @@ class OcppProtocol(WebSocketServerProtocol):
             self.transport.resumeProducing()
 
     @property
-    def _charge_point_id(self) -> str | None:
-        return None if self._request is None else self._request.path.charge_point_id
-
-    @property
     def address(self) -> str:
-        """The peer's IP address."""
-        return str(getattr(self.transport.getPeer(), "host", ""))
+        """The peer's IP address; behind a trusted proxy, as soon as the request is read, that of its client."""
+        return str(getattr(self.transport.getPeer(), "host", "")) if self._origin is None else self._origin.address

@@ -4,6 +4,7 @@ import json
 from base64 import b64encode
 from typing import Any
 
+import attrs
 import pytest
 from attrs import define, field
 from inline_hashing import InlineHashing
@@ -11,6 +12,8 @@ from support.manual_clock import ManualClock
 
 from ocpp_gateway.auth.addresses import EVERY_ADDRESS, AddressList
 from ocpp_gateway.auth.authenticator import Authenticator, AuthMode, AuthOutcome
+from ocpp_gateway.auth.bindings import AllowedOrganizations, CertificateRules
+from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.credentials import Credentials
 from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.auth.hashing import HashAlgorithm, HashDefaults, ScryptParameters
@@ -49,6 +52,7 @@ class Door:
 
     default_mode: AuthMode = AuthMode.BASIC
     allowed_addresses: AddressList = EVERY_ADDRESS
+    certificate_rules: CertificateRules = field(factory=CertificateRules)
     hashing: InlineHashing = field(factory=InlineHashing)
     clock: ManualClock = field(factory=ManualClock)
     authenticator: Authenticator = field(init=False)
@@ -60,6 +64,8 @@ class Door:
             hashes=SHA256_HASHES,
             hashing=self.hashing,
             verified=VerifiedCredentials(self.clock, ttl=300, max_entries=100),
+            certificate_rules=self.certificate_rules,
+            clock=self.clock,
         )
 
     async def outcome(
@@ -69,9 +75,17 @@ class Door:
         version: OcppVersion = OcppVersion.V16,
         address: str = "10.0.0.10",
         is_secure: bool = False,
+        certificate: ClientCertificate | None = None,
+        is_revoked: bool = False,
     ) -> AuthOutcome:
         return await self.authenticator.authenticate(
-            record, credentials, address=address, version=version, is_secure=is_secure
+            record,
+            credentials,
+            address=address,
+            version=version,
+            is_secure=is_secure or certificate is not None,
+            certificate=certificate,
+            is_revoked=is_revoked,
         )
 
     async def reason(self, record: IdentityRecord, credentials: Credentials, **how: Any) -> str:
@@ -246,6 +260,154 @@ async def test_a_charge_point_for_certificates_does_not_get_in_with_a_password()
     assert (
         await Door(default_mode=AuthMode.MTLS).reason(with_password(), basic(), is_secure=True) == "mtls_missing_cert"
     )
+
+
+CERTIFICATE = ClientCertificate(
+    fingerprint="AB" * 32,
+    subject="CN=CP-001,O=Example Charging",
+    common_name="CP-001",
+    organizations=("Example Charging",),
+    alternative_names=(),
+    serial_number="A1B",
+    issuer="CN=Root",
+    not_before=ManualClock().now() - 1000,
+    not_after=ManualClock().now() + 1000,
+)
+EXPIRED = attrs.evolve(CERTIFICATE, not_after=ManualClock().now() - 1)
+NOT_YET = attrs.evolve(CERTIFICATE, not_before=ManualClock().now() + 1)
+
+
+def with_certificates(*bindings: dict[str, Any], **fields: object) -> IdentityRecord:
+    return record({"type": "mtls", "certificates": bindings}, **fields)
+
+
+async def test_the_charge_point_s_own_certificate_opens_with_security_profile_3() -> None:
+    door = Door()
+    bound = with_certificates({"fingerprint": CERTIFICATE.fingerprint, "serialNumber": "0A:1B"})
+    for stored in (bound, with_certificates()):
+        assert await door.outcome(stored, NO_CREDENTIALS, certificate=CERTIFICATE) == AuthOutcome(AuthMode.MTLS, 3)
+    # What else is sent makes no difference where the record says mtls.
+    assert await door.outcome(bound, basic(), certificate=CERTIFICATE) == AuthOutcome(AuthMode.MTLS, 3)
+
+
+async def test_everything_wrong_with_a_certificate_has_its_label() -> None:
+    door, stored = Door(), with_certificates()
+    strict = Door(certificate_rules=CertificateRules(require_binding=True))
+    ours = Door(certificate_rules=CertificateRules(organizations=AllowedOrganizations.parse("t=Other")))
+    another = record({"type": "mtls", "certificates": [{"subject": "CP-002"}]})
+    revoked = record({"type": "mtls", "revokedFingerprints": [CERTIFICATE.fingerprint]})
+    for expected, at, identity, how in (
+        ("mtls_missing_cert", door, stored, {"certificate": None, "is_secure": True}),
+        ("mtls_missing_cert", door, stored, {"certificate": None}),
+        ("mtls_expired", door, stored, {"certificate": EXPIRED}),
+        ("mtls_expired", door, stored, {"certificate": NOT_YET}),
+        ("mtls_revoked", door, stored, {"is_revoked": True}),
+        ("mtls_revoked", door, revoked, {}),
+        ("mtls_binding_missing", strict, stored, {}),
+        ("mtls_binding_mismatch", door, another, {}),
+        ("mtls_organization_not_allowed", ours, stored, {}),
+    ):
+        shown = {"certificate": CERTIFICATE} | how
+        assert await at.reason(identity, NO_CREDENTIALS, **shown) == expected
+
+
+async def test_both_ends_of_the_validity_belong_to_it() -> None:
+    now = ManualClock().now()
+    for moment in ({"not_before": now}, {"not_after": now}):
+        certificate = attrs.evolve(CERTIFICATE, **moment)
+        outcome = await Door().outcome(with_certificates(), NO_CREDENTIALS, certificate=certificate)
+        assert not outcome.certificate_expired
+
+
+async def test_the_window_of_a_binding_follows_the_clock() -> None:
+    door = Door()
+    stored = with_certificates({"subject": "CP-001", "validTo": "2026-01-02T03:04:10Z"})
+    await door.outcome(stored, NO_CREDENTIALS, certificate=CERTIFICATE)
+    door.clock.advance(5)
+    assert await door.reason(stored, NO_CREDENTIALS, certificate=CERTIFICATE) == "mtls_binding_mismatch"
+
+
+async def test_an_expired_certificate_opens_only_where_the_record_says_so_and_is_told() -> None:
+    door, allows = Door(), with_certificates(allowExpiredCertificate=True)
+    assert await door.outcome(allows, NO_CREDENTIALS, certificate=EXPIRED) == AuthOutcome(
+        AuthMode.MTLS, 3, certificate_expired=True
+    )
+    assert await door.outcome(allows, NO_CREDENTIALS, certificate=CERTIFICATE) == AuthOutcome(AuthMode.MTLS, 3)
+    assert await door.reason(allows, NO_CREDENTIALS, certificate=NOT_YET) == "mtls_expired"
+    bound = with_certificates({"subject": "CP-002"}, allowExpiredCertificate=True)
+    assert await door.reason(bound, NO_CREDENTIALS, certificate=EXPIRED) == "mtls_binding_mismatch"
+    assert await door.reason(allows, NO_CREDENTIALS, certificate=EXPIRED, is_revoked=True) == "mtls_revoked"
+
+
+async def test_what_says_most_about_a_certificate_is_told_first() -> None:
+    door = Door()
+    mismatch: dict[str, Any] = {"type": "mtls", "certificates": [{"subject": "CP-002"}]}
+    revoked = record(mismatch | {"revokedFingerprints": [EXPIRED.fingerprint]})
+    assert await door.reason(revoked, NO_CREDENTIALS, certificate=EXPIRED) == "mtls_revoked"
+    assert await door.reason(record(mismatch), NO_CREDENTIALS, certificate=EXPIRED, is_revoked=True) == "mtls_revoked"
+    assert await door.reason(record(mismatch), NO_CREDENTIALS, certificate=EXPIRED) == "mtls_expired"
+    by_binding = record({"type": "mtls", "certificates": [{"subject": "CP-001", "status": "revoked"}]})
+    assert await door.reason(by_binding, NO_CREDENTIALS, certificate=EXPIRED) == "mtls_revoked"
+
+
+BOTH = ["basic", "mtls"]
+
+
+async def test_a_certificate_without_a_secret_counts_where_mtls_is_allowed_by_name() -> None:
+    door = Door()
+    for stored in (with_password(allowedTypes=BOTH), with_password(type="basic", allowedTypes=BOTH)):
+        assert await door.outcome(stored, NO_CREDENTIALS, certificate=CERTIFICATE) == AuthOutcome(AuthMode.MTLS, 3)
+        assert await door.outcome(stored, basic(), certificate=CERTIFICATE) == AuthOutcome(AuthMode.BASIC, 2)
+        assert await door.outcome(stored, basic(), is_secure=True) == AuthOutcome(AuthMode.BASIC, 2)
+        assert await door.reason(stored, NO_CREDENTIALS, is_secure=True) == "basic_missing_header"
+        assert await door.reason(stored, basic(b"wrong"), certificate=CERTIFICATE) == "basic_invalid"
+        assert await door.reason(stored, bearer("x"), certificate=CERTIFICATE) == "basic_missing_header"
+        key = Credentials((), ("x",))
+        assert await door.reason(stored, key, certificate=CERTIFICATE) == "basic_missing_header"
+        assert await door.reason(stored, NO_CREDENTIALS, certificate=EXPIRED) == "mtls_expired"
+    only = with_password(allowedTypes=["mtls"])
+    assert await door.outcome(only, NO_CREDENTIALS, certificate=CERTIFICATE) == AuthOutcome(AuthMode.MTLS, 3)
+    assert await door.reason(only, basic(), certificate=CERTIFICATE) == "auth_mode_not_allowed"
+
+
+async def test_a_certificate_does_not_stand_in_where_mtls_is_not_allowed_by_name() -> None:
+    door = Door()
+    for stored in (with_password(), with_password(allowedTypes=["basic"]), with_password(type="basic")):
+        assert await door.reason(stored, NO_CREDENTIALS, certificate=CERTIFICATE) == "basic_missing_header"
+    unknown = with_password(type="magic", allowedTypes=["magic", "mtls"])
+    assert await door.reason(unknown, NO_CREDENTIALS, certificate=CERTIFICATE) == "auth_mode_not_allowed"
+
+
+async def test_a_password_never_stands_in_for_a_certificate() -> None:
+    door = Door()
+    for stored in (with_password(type="mtls"), with_password(type="mtls", allowedTypes=BOTH)):
+        assert await door.reason(stored, basic(), is_secure=True) == "mtls_missing_cert"
+        stranger = attrs.evolve(CERTIFICATE, common_name="CP-002")
+        assert await door.reason(stored, basic(), certificate=stranger) == "mtls_binding_mismatch"
+
+
+@pytest.mark.parametrize(("lowest", "refused_profiles"), [(None, ()), (1, ()), (2, (1,)), (3, (1, 2))])
+def test_the_lowest_security_profile_of_a_record(lowest: int | None, refused_profiles: tuple[int, ...]) -> None:
+    authenticator, stored = Door().authenticator, record(minSecurityProfile=lowest)
+    for profile in (1, 2, 3):
+        if profile not in refused_profiles:
+            authenticator.check_profile(stored, profile)
+            continue
+        with pytest.raises(AuthenticationFailed) as caught:
+            authenticator.check_profile(stored, profile)
+        assert caught.value.reason == "profile_downgrade"
+
+
+async def test_a_right_password_does_not_help_below_the_lowest_profile() -> None:
+    door = Door()
+    secret = {"secretHash": SHA256_HASHES.make(PASSWORD, ""), "allowedTypes": BOTH}
+    stored = record(secret, minSecurityProfile=3)
+    assert await door.reason(stored, basic(), is_secure=True) == "profile_downgrade"
+    assert await door.reason(stored, basic(b"wrong"), is_secure=True) == "basic_invalid"
+    assert (await door.outcome(stored, NO_CREDENTIALS, certificate=CERTIFICATE)).security_profile == 3
+    secure = record(secret, minSecurityProfile=2)
+    assert await door.reason(secure, basic()) == "profile_downgrade"
+    assert (await door.outcome(secure, basic(), is_secure=True)).security_profile == 2
 
 
 @pytest.mark.parametrize("status", ["inactive", "disabled", "Active", "", "active "])

@@ -8,10 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocpp_gateway.auth.errors import IdentityRecordInvalid
-from ocpp_gateway.auth.record import ALL_VERSIONS, MAX_RECORD_BYTES, AuthRules, CertificateBinding, IdentityRecord
+from ocpp_gateway.auth.fields import MAX_RECORD_BYTES
+from ocpp_gateway.auth.record import ALL_VERSIONS, AuthRules, CertificateBinding, IdentityRecord
 from ocpp_gateway.handshake.reasons import REFUSALS
 from ocpp_gateway.ocppj.versions import OcppVersion
 
+FINGERPRINT = "AB" * 32
+OTHER_FINGERPRINT = "CD" * 32
+PROFILE_PROBLEM = "minSecurityProfile: not a number from 1 to 3"
 MINIMAL: dict[str, Any] = {"stationId": "station-123", "tenantId": "tenant-abc"}
 
 
@@ -32,6 +36,9 @@ def test_the_smallest_record_restricts_nothing() -> None:
     assert record.allowed_versions == ALL_VERSIONS
     assert record.allowed_addresses.allows("10.0.0.1")
     assert record.auth == AuthRules()
+    assert record.min_security_profile is None
+    assert not record.allow_profile_downgrade
+    assert not record.allow_expired_certificate
 
 
 def test_a_full_record() -> None:
@@ -42,6 +49,9 @@ def test_a_full_record() -> None:
             "allowedProtocols": ["1.6J", "OCPP2.0.1", "2.1"],
             "allowedIps": ["10.0.0.10"],
             "allowedCidrs": ["192.168.0.0/24"],
+            "minSecurityProfile": 2,
+            "allowProfileDowngrade": True,
+            "allowExpiredCertificate": True,
             "auth": {
                 "type": "Basic",
                 "allowedTypes": ["basic", "MTLS"],
@@ -52,16 +62,18 @@ def test_a_full_record() -> None:
                 "tokenHash": "bb",
                 "certificates": [
                     {
-                        "fingerprint": "aa:bb",
+                        "fingerprint": ":".join(["ab"] * 32),
                         "subject": "CP-001",
                         "subjectAltName": "DNS:cp-001.example.com",
                         "serialNumber": "0A1B",
+                        "chargePointId": "CP-001",
                         "validFrom": "2026-01-01T00:00:00Z",
                         "validTo": "2027-01-01T00:00:00Z",
                         "status": "active",
                     }
                 ],
-                "revokedFingerprints": ["cc:dd", ""],
+                "revokedFingerprints": [":".join(["cd"] * 32), ""],
+                "allowedOrganizations": [" Example Charging "],
             },
             "vendor": {"anything": [1, 2]},
         }
@@ -81,17 +93,22 @@ def test_a_full_record() -> None:
         token_hash="bb",
         certificates=(
             CertificateBinding(
-                "AABB",
+                FINGERPRINT,
                 "CP-001",
                 "DNS:cp-001.example.com",
-                "0A1B",
-                "2026-01-01T00:00:00Z",
-                "2027-01-01T00:00:00Z",
+                "A1B",
+                "CP-001",
+                1_767_225_600.0,
+                1_798_761_600.0,
                 "active",
             ),
         ),
-        revoked_fingerprints=frozenset(["CCDD"]),
+        revoked_fingerprints=frozenset([OTHER_FINGERPRINT]),
+        allowed_organizations=frozenset(["Example Charging"]),
     )
+    assert record.min_security_profile == 2
+    assert record.allow_profile_downgrade
+    assert record.allow_expired_certificate
     assert record.warnings == ()
 
 
@@ -123,7 +140,8 @@ def test_a_list_of_unreadable_addresses_only_allows_none() -> None:
 
 
 def test_null_is_absent() -> None:
-    nulls = dict.fromkeys(("chargePointId", "status", "allowedProtocols", "allowedIps", "allowedCidrs", "auth"))
+    nulls = dict.fromkeys(TOP)
+    del nulls["stationId"], nulls["tenantId"]
     assert parse(nulls) == parse()
     assert parse({"auth": {"type": None, "certificates": None, "username": None}}) == parse()
 
@@ -149,16 +167,93 @@ def test_hashes_are_not_in_the_repr() -> None:
 
 
 def test_the_short_form_of_a_binding_counts_where_there_is_no_list() -> None:
-    short = {"subject": "CP-001", "fingerprint": "aa:bb"}
-    assert parse({"auth": short}).auth.certificates == (CertificateBinding("AABB", "CP-001"),)
+    short = {"subject": "CP-001", "fingerprint": FINGERPRINT.lower()}
+    assert parse({"auth": short}).auth.certificates == (CertificateBinding(FINGERPRINT, "CP-001"),)
+    assert parse({"auth": short | {"certificates": []}}) == parse({"auth": short})
     listed = parse({"auth": short | {"certificates": [{"serialNumber": "1"}]}})
     assert listed.auth.certificates == (CertificateBinding(serial_number="1"),)
 
 
-def test_a_binding_without_attributes_binds_nothing() -> None:
-    record = parse({"auth": {"certificates": [{"status": "active"}, {"subject": "CP-001"}]}})
-    assert record.auth.certificates == (CertificateBinding(subject="CP-001"),)
-    assert len(record.warnings) == 1
+def binding(**values: object) -> tuple[CertificateBinding, tuple[str, ...]]:
+    record = parse({"auth": {"certificates": [values]}})
+    return record.auth.certificates[0], record.warnings
+
+
+def test_a_binding_without_attributes_of_a_certificate_stays_and_is_named() -> None:
+    nothing, warnings = binding(status="active", chargePointId="CP-001")
+    assert nothing == CertificateBinding(status="active", charge_point_id="CP-001")
+    assert not nothing.names_certificate
+    assert warnings == ("auth.certificates: an entry names no attribute of a certificate, so it binds nothing",)
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "subject", "subjectAltName", "serialNumber"])
+def test_each_attribute_of_a_certificate_makes_a_binding(name: str) -> None:
+    assert binding(**{name: FINGERPRINT})[0].names_certificate
+
+
+@pytest.mark.parametrize("text", ["AA:BB", "AB" * 20, "sha256:" + FINGERPRINT, ":", "x" * 64])
+def test_a_fingerprint_that_is_none_stays_given_and_is_named(text: str) -> None:
+    kept, warnings = binding(fingerprint=text)
+    assert kept.fingerprint is not None
+    assert kept.fingerprint != FINGERPRINT
+    assert warnings == ("auth.certificates.fingerprint: not SHA-256 in hexadecimal digits, so no certificate's",) + (
+        ()
+        if kept.fingerprint
+        else ("auth.certificates: an entry names no attribute of a certificate, so it binds nothing",)
+    )
+
+
+def test_a_revoked_fingerprint_that_is_none_is_named() -> None:
+    (warning,) = parse({"auth": {"revokedFingerprints": ["AB" * 20]}}).warnings
+    assert warning == "auth.revokedFingerprints: not SHA-256 in hexadecimal digits, so no certificate's"
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [("0A1B", "A1B"), ("0a:1b", "A1B"), (" 00 ", "0"), ("00:00", "0"), ("1", "1"), ("A" * 40, "A" * 40)],
+)
+def test_a_serial_number_in_any_spelling(text: str, digits: str) -> None:
+    assert binding(serialNumber=text) == (CertificateBinding(serial_number=digits), ())
+
+
+@pytest.mark.parametrize("text", ["SN-1", ":", " ", "0x1F", "1 2"])
+def test_a_serial_number_that_is_none_stays_given_and_is_named(text: str) -> None:
+    kept, warnings = binding(serialNumber=text)
+    assert kept == CertificateBinding(serial_number=text)
+    assert warnings == ("auth.certificates.serialNumber: not hexadecimal digits, so no certificate's",)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:00Z", 0.0),
+        ("1970-01-01T00:00:00.250Z", 0.25),
+        ("1970-01-01T01:00:00+01:00", 0.0),
+        ("1970-01-01T00:00:00", 0.0),
+        ("1970-01-02", 86400.0),
+        (" 1970-01-01 00:00:01Z ", 1.0),
+        ("0001-01-01T00:00:00+14:00", -62_135_647_200.0),
+        ("9999-12-31T23:59:59-12:00", 253_402_343_999.0),
+    ],
+)
+def test_times_of_a_window(text: str, seconds: float) -> None:
+    kept, warnings = binding(subject="CP-001", validFrom=text, validTo=text)
+    assert (kept.valid_from, kept.valid_to, kept.is_window_readable) == (seconds, seconds, True)
+    assert warnings == ()
+
+
+@pytest.mark.parametrize("name", ["validFrom", "validTo"])
+@pytest.mark.parametrize("text", ["soon", "01.02.2026", "1767225600", "2026-02-30", " "])
+def test_a_time_that_is_none_closes_the_window_and_is_named(name: str, text: str) -> None:
+    kept, warnings = binding(subject="CP-001", **{name: text})
+    assert kept == CertificateBinding(subject="CP-001", is_window_readable=False)
+    assert warnings == (f"auth.certificates.{name}: not a time in ISO 8601, so the binding never holds",)
+
+
+def test_an_empty_status_of_a_binding_is_not_an_absent_one() -> None:
+    assert binding(subject="CP-001", status="")[0].status == ""
+    assert binding(subject="CP-001", status=" Revoked ")[0].status == "revoked"
+    assert binding(subject="CP-001", status=None)[0].status is None
 
 
 @pytest.mark.parametrize(
@@ -192,6 +287,19 @@ def test_a_binding_without_attributes_binds_nothing() -> None:
             "auth.certificates.subject: not a string",
         ),
         (
+            b'{"stationId":"s","tenantId":"t","auth":{"allowedOrganizations":"X"}}',
+            "auth.allowedOrganizations: not a list",
+        ),
+        *(
+            (f'{{"stationId":"s","tenantId":"t","minSecurityProfile":{value}}}'.encode(), PROFILE_PROBLEM)
+            for value in ("0", "4", "-1", '"2"', "2.0", "true", "[]")
+        ),
+        *(
+            (f'{{"stationId":"s","tenantId":"t","{name}":{value}}}'.encode(), f"{name}: not true or false")
+            for name in ("allowProfileDowngrade", "allowExpiredCertificate")
+            for value in ('"true"', "1", "0", '""', "{}")
+        ),
+        (
             b'{"stationId":"s","tenantId":"t","x":"' + b"x" * MAX_RECORD_BYTES + b'"}',
             "larger than an identity record can be",
         ),
@@ -214,8 +322,14 @@ json_values = st.recursive(
     lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=3),
     max_leaves=8,
 )
-TOP = ["chargePointId", "stationId", "tenantId", "status", "allowedProtocols", "allowedIps", "allowedCidrs", "auth"]
-AUTH = ["type", "allowedTypes", "hashAlgorithm", "username", "secretHash", "certificates", "revokedFingerprints"]
+TOP = [
+    *("chargePointId", "stationId", "tenantId", "status", "allowedProtocols", "allowedIps", "allowedCidrs", "auth"),
+    *("minSecurityProfile", "allowProfileDowngrade", "allowExpiredCertificate"),
+]
+AUTH = [
+    *("type", "allowedTypes", "hashAlgorithm", "username", "secretHash", "certificates", "revokedFingerprints"),
+    *("allowedOrganizations", "fingerprint"),
+]
 auths = st.dictionaries(st.sampled_from(AUTH), json_values | st.lists(st.text(max_size=5), max_size=3), max_size=4)
 records = st.dictionaries(st.sampled_from(TOP), json_values | auths, max_size=6)
 

@@ -64,7 +64,7 @@ def test_every_problem_of_the_settings_is_told_at_once() -> None:
         "REDIS_URL",
         "KAFKA_BROKERS",
         "NODE_TTL_SECONDS",
-        "OCPP_TLS_ENABLED",
+        "OCPP_TLS_CERT_PATH",
     ):
         assert f"\n  {name}" in told or f"\n  --set {name}" in told, told
     assert "hunter2" not in told

@@ -33,6 +33,15 @@ CONTRACT = {
     "mtls_binding_mismatch",
 }
 
+# Refusals within the TLS handshake, of which the peer sees an alert only.
+WITHIN_TLS = {
+    "tls_required",
+    "tls_version_not_supported",
+    "tls_cipher_not_supported",
+    "tls_refused_by_peer",
+    "tls_failed",
+}
+
 
 def test_every_label_of_the_contract_has_a_row() -> None:
     assert set(REFUSALS) >= CONTRACT
@@ -43,6 +52,16 @@ def test_every_row_is_an_http_error_with_a_snake_case_reason_and_a_meaning() -> 
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", reason)
         assert HTTPStatus(row.status) >= 400
         assert row.meaning
+
+
+def test_what_ends_within_tls_has_a_row_too() -> None:
+    assert {reason for reason in REFUSALS if reason.startswith("tls_")} == WITHIN_TLS
+    assert {REFUSALS[reason].status for reason in WITHIN_TLS} == {403}
+
+
+def test_the_wire_does_not_tell_what_is_wrong_with_a_certificate() -> None:
+    rows = [row for row in REFUSALS.values() if row.reason.startswith(("mtls_", "tls_")) or "downgrade" in row.reason]
+    assert {(row.status, row.wire_text) for row in rows} == {(403, "Forbidden")}
 
 
 def test_an_outage_is_a_503_never_a_401() -> None:
@@ -75,7 +94,7 @@ def test_the_wire_says_nothing_about_an_unknown_reason() -> None:
 
 
 def test_the_handshake_folder_needs_no_twisted_and_no_autobahn() -> None:
-    modules = ["reasons", "request", "upgrade", "path", "suspicious", "subprotocol"]
+    modules = ["reasons", "request", "upgrade", "path", "suspicious", "subprotocol", "proxies"]
     code = "; ".join(f"import ocpp_gateway.handshake.{module}" for module in modules)
     code += "; import sys; print([name for name in ('twisted', 'autobahn') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,7 +4,7 @@ import pytest
 
 from ocpp_gateway.errors import HandshakeRefused
 from ocpp_gateway.handshake.request import RequestHead
-from ocpp_gateway.handshake.upgrade import require_upgrade, upgrade_block
+from ocpp_gateway.handshake.upgrade import require_upgrade
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 GOOD = {
@@ -41,9 +41,7 @@ def refusal_of(request: RequestHead) -> HandshakeRefused:
     ],
 )
 def test_opening_handshakes_of_charge_points(changes: dict[str, str | None]) -> None:
-    request = head(changes)
-    require_upgrade(request)
-    assert f"Sec-WebSocket-Key: {KEY}\r\n".encode() in upgrade_block(request, ())
+    require_upgrade(head(changes))  # does not raise
 
 
 @pytest.mark.parametrize(
@@ -79,28 +77,3 @@ def test_only_get_and_only_http_1_1() -> None:
 
 def test_the_supported_websocket_version_is_named() -> None:
     assert refusal_of(head({"Sec-WebSocket-Version": "8"})).headers == (("Sec-WebSocket-Version", "13"),)
-
-
-def test_the_library_sees_neither_credential_nor_path_nor_extensions() -> None:
-    request = head(
-        {
-            "Authorization": "Basic c2VjcmV0OnNlY3JldA==",
-            "X-Api-Key": "secret",
-            "Origin": "http://evil",
-            "Sec-WebSocket-Extensions": "permessage-deflate",
-        }
-    )
-    block = upgrade_block(request, ("ocpp2.0.1", "OCPP1.6"))
-    assert block.endswith(b"\r\n\r\n")
-    composed = RequestHead.parse(block)
-    require_upgrade(composed)
-    assert composed.target == "/"
-    assert composed.values("sec-websocket-protocol") == ("ocpp2.0.1, OCPP1.6",)
-    assert set(composed.headers) == {
-        "host",
-        "upgrade",
-        "connection",
-        "sec-websocket-version",
-        "sec-websocket-key",
-        "sec-websocket-protocol",
-    }

@@ -55,6 +55,17 @@ def test_a_member_of_the_wrong_kind_is_no_record(name: str, value: Any) -> None:
     assert SessionRecord.parse(json.dumps(members).encode()) is None
 
 
+@pytest.mark.parametrize("value", [-1, 253_402_300_800_000, 10**30])
+@pytest.mark.parametrize("name", ["connectedAtMs", "lastSeenAtMs"])
+def test_a_moment_that_is_no_date_is_no_record(name: str, value: int) -> None:
+    """It will be written as a date again, to tell of a take-over."""
+    raw = {**json.loads(RECORD.encode()), name: value}
+    assert SessionRecord.parse(json.dumps(raw).encode()) is None
+    latest = SessionRecord.parse(json.dumps({**raw, name: 253_402_300_799_999}).encode())
+    assert latest is not None
+    assert "9999-12-31T23:59:59.999Z" in (latest.connected_at, latest.last_seen_at)
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"1", b'"text"', b"\xff"])
 def test_what_is_no_object_is_no_record(raw: bytes) -> None:
     assert SessionRecord.parse(raw) is None

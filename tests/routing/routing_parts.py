@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.adapter_ports import CALLER, MemoryStore, adapter_of
+from attrs import define, field
+from routing.memory_bus import MemoryBus
 
+from ocpp_gateway.adapters.answers import Caller
 from ocpp_gateway.adapters.tokens import IdTokenPolicy
+from ocpp_gateway.clock import Clock
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.envelope import Envelope
+from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.routing.stamps import EventStamps
 from ocpp_gateway.routing.uplink import Station
 
@@ -18,20 +23,44 @@ def station(
     store: MemoryStore | None = None,
     policy: IdTokenPolicy = IdTokenPolicy.ACCEPT,
     adapter: Any = None,
+    caller: Caller = CALLER,
+    certificate_expired: bool = False,
 ) -> Station:
     return Station(
         version=version,
-        caller=CALLER,
+        caller=caller,
         adapter=adapter or adapter_of(version, store or MemoryStore(), policy),
         envelope=Envelope(
-            charge_point_id=CALLER.charge_point_id,
-            station_id=CALLER.station_id,
-            tenant_id=CALLER.tenant_id,
+            charge_point_id=caller.charge_point_id,
+            station_id=caller.station_id,
+            tenant_id=caller.tenant_id,
             ocpp_version=version.label,
             connection_id="connection-1",
             epoch=1,
             node_id="node-1",
             stamps=EventStamps(),
+            certificate_expired=certificate_expired,
         ),
-        key=CALLER.station_id.encode(),
+        key=caller.station_id.encode(),
+    )
+
+
+@define(eq=False)
+class SecurityCounts:
+    """What became of security events, in order."""
+
+    outcomes: list[tuple[str, str]] = field(factory=list)
+
+    def count_security_event(self, event_type: str, outcome: str) -> None:
+        self.outcomes.append((event_type, outcome))
+
+
+def security_events(bus: MemoryBus, clock: Clock, counts: SecurityCounts | None = None) -> SecurityEvents:
+    return SecurityEvents(
+        bus=bus,
+        topic="security",
+        stamps=EventStamps(),
+        clock=clock,
+        node_id="node-1",
+        counters=counts or SecurityCounts(),
     )

@@ -73,6 +73,14 @@ def test_what_is_absent_is_left_out() -> None:
     assert event["payload"] == {"action": "Heartbeat", "payload": {}}
 
 
+def test_events_of_a_charge_point_with_an_expired_certificate_say_so() -> None:
+    call = envelope(certificate_expired=True).event("E", now=NOW, action="A", raw_payload=b"{}", extras={})
+    assert b'"nodeId":"node-1","certificateExpired":true,"payload":' in call.value
+    plain = envelope(certificate_expired=True).plain("StationConnected", {}, now=NOW)
+    assert orjson.loads(plain.value)["certificateExpired"] is True
+    assert b"certificateExpired" not in envelope().plain("StationConnected", {}, now=NOW).value
+
+
 def test_numeric_message_id_is_text_and_connector_zero_is_there() -> None:
     record = envelope().event("E", now=NOW, action="A", raw_payload=b"{}", extras={}, message_id=17, connector_id=0)
     event = orjson.loads(record.value)

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from attrs import define, field
 from routing.memory_bus import MemoryBus
-from routing.routing_parts import station
+from routing.routing_parts import security_events, station
+from session_parts import LIMITS, Counts, Line, certificate, session_identity, standing
 from support.manual_clock import ManualClock
 from twisted.internet.task import Clock as TwistedClock
 from twisted.logger import LogEvent
 
 from ocpp_gateway.adapters.answers import Topic
-from ocpp_gateway.ocppj.frames import Quirk
+from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.holds import Holds
@@ -22,65 +23,20 @@ from ocpp_gateway.routing.uplink import Uplink
 from ocpp_gateway.routing.writability import Writability
 from ocpp_gateway.session import session as session_module
 from ocpp_gateway.session.reasons import CloseReason
-from ocpp_gateway.session.session import Session, SessionIdentity, SessionLimits
+from ocpp_gateway.session.revoking import revoke
+from ocpp_gateway.session.session import Session
 
 V16, V201, V21 = OcppVersion.V16, OcppVersion.V201, OcppVersion.V21
 START = {"connectorId": 1, "idTag": "T", "meterStart": 0, "timestamp": "2026-01-02T03:04:05Z"}
-
-
-@pytest.fixture(scope="module")
-def schemas() -> Schemas:
-    return Schemas.load()
-
-
-@define(eq=False)
-class Line:
-    """The WebSocket: what was sent, whether it is read, how it was closed."""
-
-    sent: list[Any] = field(factory=list)
-    paused: int = 0
-    closed: CloseReason | None = None
-
-    def send_text(self, data: bytes) -> None:
-        self.sent.append(json.loads(data))
-
-    def close(self, reason: CloseReason) -> None:
-        self.closed = reason
-
-    def abort(self) -> None:
-        raise AssertionError("nobody asked for that")
-
-    def pause_reading(self) -> None:
-        self.paused += 1
-
-    def resume_reading(self) -> None:
-        self.paused -= 1
-
-
-@define(eq=False)
-class Counts:
-    calls: list[str] = field(factory=list)
-    bad: list[str] = field(factory=list)
-    quirks: list[Quirk] = field(factory=list)
-
-    def count_call(self, version: OcppVersion, action: str, outcome: str) -> None:
-        self.calls.append(outcome)
-
-    def observe_publish(self, seconds: float) -> None:
-        """Not looked at here."""
-
-    def count_bad_frame(self, version: OcppVersion, reason: str) -> None:
-        self.bad.append(reason)
-
-    def count_quirk(self, version: OcppVersion, quirk: Quirk) -> None:
-        self.quirks.append(quirk)
 
 
 @define(eq=False)
 class World:
     schemas: Schemas
     version: OcppVersion = V16
+    certificate: ClientCertificate | None = None
     bus: MemoryBus = field(factory=MemoryBus)
+    security_bus: MemoryBus = field(factory=MemoryBus)
     clock: ManualClock = field(factory=ManualClock)
     line: Line = field(factory=Line)
     counts: Counts = field(factory=Counts)
@@ -99,19 +55,13 @@ class World:
             clock=self.clock,
         )
         self.session = Session(
-            identity=SessionIdentity(
-                charge_point_id="CP-001",
-                connection_id="connection-1",
-                epoch=1,
-                peer="192.0.2.1",
-                security_profile=1,
-                connected_at_ms=0,
-                opened_at=0.0,
-            ),
+            identity=session_identity(),
             station=station(self.version),
+            standing=standing(self.version, self.certificate),
             connection=self.line,
             uplink=uplink,
-            limits=SessionLimits(max_nesting=32, max_bad_frames=10, max_waiting_calls=16, answer_ttl=60.0),
+            security=security_events(self.security_bus, self.clock),
+            limits=LIMITS,
             counters=self.counts,
             clock=self.clock,
         )
@@ -291,3 +241,104 @@ def test_kafka_gone_closes_without_an_answer(schemas: Schemas, monkeypatch: pyte
     assert world.line.sent == []
     assert world.line.closed is CloseReason.KAFKA_UNAVAILABLE
     assert world.timers == []
+
+
+def boot(serial_number: Any = None) -> dict[str, Any]:
+    charging_station = {"model": "M", "vendorName": "V", "serialNumber": serial_number}
+    if serial_number is None:
+        del charging_station["serialNumber"]
+    return {"reason": "PowerUp", "chargingStation": charging_station}
+
+
+@pytest.mark.parametrize("version", [V201, V21])
+def test_the_serial_number_of_the_certificate_is_what_boot_notification_has_to_say(
+    schemas: Schemas, version: OcppVersion
+) -> None:
+    world = World(schemas, version, certificate("SN-0815"))
+    assert world.session.serial_number == "SN-0815"
+    world.say("BootNotification", boot("SN-0815"))
+    world.done()
+    assert world.line.closed is None
+    assert [frame[0] for frame in world.line.sent] == [3]
+    assert world.security_bus.records == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        boot("SN-4711"),
+        boot("sn-0815"),
+        boot(),
+        boot(815),
+        {"chargingStation": "SN-0815", "reason": "PowerUp"},
+        {},
+        None,
+    ],
+)
+@pytest.mark.parametrize("version", [V201, V21])
+def test_another_serial_number_or_none_is_neither_published_nor_answered(
+    schemas: Schemas, version: OcppVersion, payload: Any, warnings: list[LogEvent]
+) -> None:
+    world = World(schemas, version, certificate("SN-0815"))
+    world.say("BootNotification", payload)
+    world.say("Heartbeat", {}, "2")
+    assert world.line.closed is CloseReason.SERIAL_NUMBER_MISMATCH
+    assert world.line.sent == []
+    assert world.bus.records == []
+    assert world.timers == []
+    (revoked,) = world.security_bus.records
+    assert revoked.event["eventType"] == "SessionRevoked"
+    assert revoked.event["chargePointId"] == "CP-001"
+    assert revoked.event["payload"] == {
+        "reason": "serial_number_mismatch",
+        "peer": "192.0.2.1",
+        "connectionId": "connection-1",
+        "epoch": 1,
+        "certificate": "0A" * 32,
+    }
+    (line,) = warnings
+    assert (line["event"], line["reason"], line["log_level"].name) == (
+        *("session.revoked", "serial_number_mismatch", "warn"),
+    )
+
+
+def test_a_boot_notification_that_waited_is_looked_at_too(schemas: Schemas, warnings: list[LogEvent]) -> None:
+    world = World(schemas, V201, certificate("SN-0815"))
+    world.say("Heartbeat", {})
+    world.say("BootNotification", boot("SN-4711"), "2")
+    world.say("Heartbeat", {}, "3")
+    assert world.line.closed is None
+    world.bus.settle()
+    assert world.line.closed is CloseReason.SERIAL_NUMBER_MISMATCH
+    assert [frame[1] for frame in world.line.sent] == ["1"]
+    assert len(world.bus.records) == 1
+    assert len(warnings) == 1
+    world.done()
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [(V16, certificate("SN-0815")), (V201, certificate("CP-001")), (V201, certificate(None)), (V201, None)],
+)
+def test_elsewhere_boot_notification_may_say_any_serial_number(
+    schemas: Schemas, version: OcppVersion, shown: ClientCertificate | None
+) -> None:
+    """1.6 has no such rule; a certificate that names the identity, or no certificate, says no serial number."""
+    world = World(schemas, version, shown)
+    assert world.session.serial_number is None
+    payload = boot("SN-4711")
+    if version is V16:
+        payload = {"chargePointVendor": "V", "chargePointModel": "M", "chargePointSerialNumber": "SN-4711"}
+    world.say("BootNotification", payload)
+    world.done()
+    assert [frame[0] for frame in world.line.sent] == [3]
+    assert world.line.closed is None
+
+
+def test_a_session_that_is_closing_is_not_revoked_besides(schemas: Schemas, warnings: list[LogEvent]) -> None:
+    world = World(schemas)
+    world.session.close(CloseReason.REPLACED)
+    revoke(world.session, CloseReason.MTLS_REVOKED, world.session.security)
+    assert world.session.close_reason is CloseReason.REPLACED
+    assert world.security_bus.records == []
+    assert warnings == []

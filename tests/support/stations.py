@@ -20,6 +20,7 @@ import redis as redis_py
 from websockets.asyncio.client import ClientConnection, connect
 
 PASSWORD = "a password of 20 char"
+TOKEN = "t0ken-of-a-charge-point"
 
 SUBPROTOCOLS = {"1.6": "ocpp1.6", "2.0.1": "ocpp2.0.1", "2.1": "ocpp2.1"}
 
@@ -33,12 +34,7 @@ def provision(redis_url: str, charge_point_id: str, **members: Any) -> None:
         "stationId": f"station-{charge_point_id}",
         "tenantId": "tenant-1",
         "status": "active",
-        "auth": {
-            "type": "basic",
-            "hashAlgorithm": "sha256",
-            "secretSalt": "saltsalt",
-            "secretHash": hashlib.sha256(b"saltsalt" + PASSWORD.encode()).hexdigest(),
-        },
+        "auth": auth_rules("basic"),
         **members,
     }
     with redis_py.Redis.from_url(redis_url) as client:
@@ -49,6 +45,16 @@ def basic(charge_point_id: str, password: str | bytes = PASSWORD) -> dict[str, s
     """The Authorization header."""
     secret = password.encode() if isinstance(password, str) else password
     return {"Authorization": "Basic " + b64encode(charge_point_id.encode() + b":" + secret).decode()}
+
+
+def auth_rules(kind: str, text: str = PASSWORD) -> dict[str, Any]:
+    """``auth`` of an identity record: ``basic``, ``token`` or, with a hash that must not count, ``mtls``."""
+    return {
+        "type": kind,
+        "hashAlgorithm": "sha256",
+        "secretSalt": "saltsalt",
+        "secretHash": hashlib.sha256(b"saltsalt" + text.encode()).hexdigest(),
+    }
 
 
 @contextlib.asynccontextmanager
@@ -62,10 +68,10 @@ async def websocket(
 
 
 @contextlib.asynccontextmanager
-async def station(url: str, charge_point_id: str, version: str) -> AsyncIterator[Any]:
-    """A connected charge point of the ``ocpp`` package."""
+async def station(url: str, charge_point_id: str, version: str, **options: Any) -> AsyncIterator[Any]:
+    """A connected charge point of the ``ocpp`` package; ``options`` as of ``websocket``."""
     library = {"1.6": ocpp.v16, "2.0.1": ocpp.v201, "2.1": ocpp.v21}[version]
-    async with websocket(url, charge_point_id, SUBPROTOCOLS[version]) as connection:
+    async with websocket(url, charge_point_id, SUBPROTOCOLS[version], **options) as connection:
         charge_point = library.ChargePoint(charge_point_id, connection)
         listening = asyncio.create_task(charge_point.start())
         try:

@@ -1,10 +1,19 @@
 -- Makes a connection the owner of a charge point's session.
 --
--- KEYS: 1 session record, 2 epoch counter
+-- KEYS: 1 session record, 2 epoch counter, 3 security profile of the last session
 -- ARGV: 1 new record without its epoch (a JSON object, not empty), 2 seconds a record lives, 3 seconds a counter lives,
 --       4 prefix of lease keys, 5 prefix of channels, 6 our node id, 7 charge point id and 8 our node id as JSON strings,
---       9 epoch of the session that we have of it, else 0 (Redis may have lost it, with the counter)
--- Gives: the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0)
+--       9 epoch of the session that we have of it, else 0 (Redis may have lost it, with the counter),
+--       10 security profile of this session, 11 '1' if it may be lower than the last one's
+-- Gives: the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0);
+--        false, with nothing changed, if the profile is lower and may not be
+
+if ARGV[11] ~= '1' then
+  local last = tonumber(redis.call('GET', KEYS[3]) or '')
+  if last and last > tonumber(ARGV[10]) then
+    return false
+  end
+end
 
 local previous = redis.call('GET', KEYS[1])
 local epoch = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
@@ -25,6 +34,7 @@ if previous then
 end
 local text = string.format('%.0f', epoch + 1)
 
+redis.call('SET', KEYS[3], ARGV[10])
 redis.call('SET', KEYS[2], text, 'EX', ARGV[3])
 redis.call('SET', KEYS[1], string.sub(ARGV[1], 1, -2) .. ',"epoch":' .. text .. '}', 'EX', ARGV[2])
 

@@ -1,0 +1,100 @@
+"""The address that a request really comes from, if it came through proxies of the operator's own.
+
+Each proxy appends to ``X-Forwarded-For`` the address that it was called from. So the header is worth something only as
+far as it was written by proxies that we trust: read from its right-hand end, the first address that is no such proxy is
+the client's, and what stands to the left of it the client may have made up. From any other peer it is ignored.
+
+A proxy says by ``X-Forwarded-Proto`` whether it was called over TLS, which makes a password security profile 2. No
+header is ever taken for a client certificate: mutual TLS ends here or nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from types import MappingProxyType
+from typing import Final
+
+from attrs import frozen
+
+from ocpp_gateway.handshake.request import RequestHead
+
+MAX_HOPS: Final = 32
+"""Elements of X-Forwarded-For that are looked at."""
+
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+_SECURE_BY_SCHEME: Final = MappingProxyType({"https": True, "wss": True, "http": False, "ws": False})
+
+
+@frozen
+class Origin:
+    """Where a request comes from: the client's ``address``, and whether it called over TLS."""
+
+    address: str
+    is_secure: bool
+
+
+@frozen
+class TrustedProxies:
+    """The networks whose ``X-Forwarded-`` header fields are believed; none at all where there are no networks."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @classmethod
+    def parse(cls, entries: Iterable[str]) -> TrustedProxies:
+        """Read addresses and CIDR blocks (host bits tolerated). Raises ValueError, naming the entry."""
+        return cls(tuple(_network(entry.strip()) for entry in entries))
+
+    def trusts(self, address: str) -> bool:
+        """Whether ``address`` is a trusted proxy's. IPv4 in its IPv6-mapped form is IPv4; a zone is ignored."""
+        parsed = _address(address)
+        return parsed is not None and self._trusts(parsed)
+
+    def origin(self, peer: str, is_secure: bool, head: RequestHead) -> Origin:
+        """Where the request ``head`` comes from that ``peer`` sent, over TLS or not. Never raises.
+
+        The address is ``peer``'s, or one from the header in its usual spelling; never other text of the request's.
+        """
+        if not self.trusts(peer):
+            return Origin(peer, is_secure)
+        schemes = head.elements("x-forwarded-proto")
+        if schemes:
+            is_secure = _SECURE_BY_SCHEME.get(schemes[-1].lower(), is_secure)
+        address = peer
+        for hop in reversed(head.elements("x-forwarded-for")[-MAX_HOPS:]):
+            parsed = _hop(hop)
+            if parsed is None:
+                break
+            address = str(parsed)
+            if not self._trusts(parsed):
+                break
+        return Origin(address, is_secure)
+
+    def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self.networks)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address or a network such as 10.0.0.0/8") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None and network.prefixlen >= _MAPPED.prefixlen:
+        return IPv4Network((mapped, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def _hop(element: str) -> IPv4Address | IPv6Address | None:
+    """The address of an element ``address``, ``IPv4:port`` or ``[IPv6]:port``."""
+    if element.startswith("["):
+        return _address(element[1:].partition("]")[0])
+    return _address(element.partition(":")[0] if element.count(":") == 1 else element)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

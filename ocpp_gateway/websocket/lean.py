@@ -1,0 +1,113 @@
+"""Autobahn's server protocol without what costs every connection and serves nobody here.
+
+Autobahn copies 29 options to each connection and formats them for a debug line that is off; it reads the TLS peer's
+certificate twice, as text; it logs a peer's failed TLS handshake as an error; and it would parse a request that has
+been parsed and judged already. What is overridden here does the rest of those steps and not these. The options are
+where they belong: on the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from ocpp_gateway.handshake.request import RequestHead
+from ocpp_gateway.handshake.upgrade import WEBSOCKET_VERSION
+
+_MAX_FRAGMENTS = 4096
+"""Fragments that a message may come in: each costs memory and time of its own, even if it is empty."""
+
+_MAX_PIECES = 4096
+"""Pieces of one fragment, as the network delivered them, that are kept before they are joined."""
+
+
+OPTIONS: tuple[str, ...] = tuple(WebSocketServerProtocol.CONFIG_ATTRS)
+"""What Autobahn would copy from its factory to each connection."""
+
+
+def with_options(protocol: type[LeanServerProtocol], factory: Any) -> type[LeanServerProtocol]:
+    """``protocol`` with the options of ``factory``, Autobahn's, as attributes of the class."""
+    options = {name: getattr(factory, name) for name in OPTIONS}
+    return type(protocol.__name__, (protocol,), {name: _as_attribute(value) for name, value in options.items()})
+
+
+class LeanServerProtocol(WebSocketServerProtocol):
+    """See the module's text. Only for classes made by ``with_options``."""
+
+    CONFIG_ATTRS = []  # noqa: RUF012  # as Autobahn declares it; nothing is left to copy
+    # Autobahn's, none of which has a type.
+    factory: Any
+    transport: Any
+    peer: Any
+    websocket_protocols: Any
+    http_response_data: Any
+    _wskey: Any
+
+    # Twisted's calls.
+
+    def connectionMade(self) -> None:
+        """Twisted's: a connection was accepted."""
+        self.peer = ""  # for Autobahn's debug lines
+        self.transport.setTcpNoDelay(True)
+        WebSocketProtocol._connectionMade(self)
+        self.factory.countConnections += 1
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted's: the connection is gone. A peer's doing is nothing to log as an error."""
+        self._connectionLost(reason)  # type: ignore[arg-type]  # called str there, and taken for a Failure
+
+    # The opening handshake.
+
+    def read_handshake(self, head: RequestHead, subprotocols: Sequence[str]) -> None:
+        """Take from ``head``, which has passed ``require_upgrade``, what ``succeedHandshake`` answers with.
+
+        ``subprotocols`` are those that it may be given. Extensions are left out: none is agreed upon.
+        """
+        self.websocket_version = int(WEBSOCKET_VERSION)
+        self.websocket_protocols = subprotocols
+        self.websocket_extensions: list[Any] = []
+        self._wskey = head.values("sec-websocket-key")[0]
+
+    def forget_handshake(self) -> None:
+        """The 101 is out: nothing of this is kept for months."""
+        del self.websocket_protocols, self.websocket_extensions, self._wskey
+        self.http_response_data = None
+
+    def _onOpen(self) -> None:
+        self.onOpen()
+
+    # Messages put together from fragments, and fragments from what the network delivers, at a bounded cost.
+
+    def too_many_fragments(self) -> None:
+        """The message that is coming has more fragments than any needs."""
+        raise NotImplementedError
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """Autobahn's: a piece of a fragment. A slow line may deliver bytes singly, and none may cost an object."""
+        if not self.failedByMe:
+            pieces = self.frame_data
+            pieces.append(payload)
+            if len(pieces) > _MAX_PIECES:
+                pieces[:] = [b"".join(pieces)]
+
+    def onMessageFrame(self, payload: Any) -> None:
+        """Autobahn's: one fragment is complete, in pieces as it came. Nothing is collected for a message too late."""
+        if self.state == self.STATE_OPEN:
+            self.message_data.append(payload[0] if len(payload) == 1 else b"".join(payload))
+            if len(self.message_data) > _MAX_FRAGMENTS:
+                self.too_many_fragments()
+
+    def onMessageEnd(self) -> None:
+        """Autobahn's: one message is complete. Autobahn's own also fires a signal, by a Deferred for each message."""
+        if not self.failedByMe:
+            self.onMessage(b"".join(self.message_data), self.message_is_binary)
+        self.message_data = []
+
+
+def _as_attribute(value: Any) -> Any:
+    return staticmethod(value) if callable(value) else value
