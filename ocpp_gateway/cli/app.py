@@ -10,9 +10,11 @@ import os
 import click
 from click.core import ParameterSource
 
+from ocpp_gateway.cli.cert import cert
 from ocpp_gateway.cli.charger import charger
 from ocpp_gateway.cli.demo import demo
 from ocpp_gateway.cli.endpoints import Places
+from ocpp_gateway.cli.pki import pki
 from ocpp_gateway.cli.simulate import simulate
 from ocpp_gateway.cli.tail import tail
 
@@ -54,5 +56,5 @@ def ocpp_gateway(context: click.Context, dev: bool, redis_url: str | None, kafka
     )
 
 
-for _command in (charger, simulate, tail, demo):
+for _command in (charger, cert, pki, simulate, tail, demo):
     ocpp_gateway.add_command(_command)

@@ -1,4 +1,4 @@
-"""Provisioning leaves a trace: an event on ``cpms.audit.events`` for each identity record written or removed.
+"""Provisioning leaves a trace: an event on ``cpms.audit.events`` for each identity and each certificate it touches.
 
 Best effort, after Redis has the change: the record is what counts, and a Kafka that is away must not keep an operator
 from disabling a charge point. It is sent when the brokers are known (``--kafka-brokers``, KAFKA_BROKERS or ``--dev``);
@@ -29,26 +29,46 @@ _AT_ONCE_SECONDS = 1.0
 """A broker that runs has confirmed by then; after that, it is seen whether anything listens."""
 
 
+_EVENT_TYPES = {
+    "removed": "ChargerIdentityRemoved",
+    "certificate_revoked": "ChargerCertificateRevoked",
+    "certificate_unrevoked": "ChargerCertificateUnrevoked",
+}
+_UPSERTED = "ChargerIdentityUpserted"
+
+
 @frozen(kw_only=True)
 class Deed:
-    """What was done to an identity: ``change`` is added, replaced, enabled, disabled or removed."""
+    """What was done to an identity: ``change`` is added, replaced, enabled, disabled, removed or certificate_bound.
 
-    charge_point_id: str
+    Or to a certificate, certificate_revoked or certificate_unrevoked, with no charge point where it is for all.
+    """
+
+    charge_point_id: str | None
     change: str
     record: Record
     reason: str = ""
+    fingerprint: str | None = None
+    serial_number: str | None = None
+    expires_in: int | None = None
+    """Seconds after which a revocation ends by itself."""
+
+    @property
+    def event_type(self) -> str:
+        """The event that it is told as."""
+        return _EVENT_TYPES.get(self.change, _UPSERTED)
 
 
 def event_of(deed: Deed, *, now: float, event_id: str, actor: str) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
     """The event and its record headers (CloudEvents 1.0, Kafka binding). No hash and no salt is in it."""
-    event_type = "ChargerIdentityRemoved" if deed.change == "removed" else "ChargerIdentityUpserted"
-    auth = deed.record.get("auth")
+    event_type = deed.event_type
+    identity = {} if event_type.startswith("ChargerCertificate") else _identity_members(deed)
     payload = {
         "chargePointId": deed.charge_point_id,
-        "change": deed.change,
-        "status": deed.record.get("status", "active"),
-        "allowedProtocols": deed.record.get("allowedProtocols"),
-        "authType": auth.get("type") if isinstance(auth, dict) else None,
+        **identity,
+        "fingerprint": deed.fingerprint,
+        "serialNumber": deed.serial_number,
+        "expiresInSeconds": deed.expires_in,
         "actorId": actor,
         "actorType": "operator",
         "reason": deed.reason or None,
@@ -69,7 +89,7 @@ def event_of(deed: Deed, *, now: float, event_id: str, actor: str) -> tuple[dict
         ("ce_type", event_type.encode()),
         ("ce_source", b"ocpp-gateway"),
         ("ce_time", iso_millis(now).encode()),
-        ("ce_subject", deed.charge_point_id.encode()),
+        *(() if deed.charge_point_id is None else [("ce_subject", deed.charge_point_id.encode())]),
         ("content-type", b"application/json"),
     ]
     return {name: value for name, value in event.items() if value is not None}, headers
@@ -114,7 +134,7 @@ async def publish(places: Places, reactor: Any, deeds: list[Deed]) -> str | None
     try:
         for deed in deeds:
             event, headers = event_of(deed, now=clock.now(), event_id=str(uuid.uuid4()), actor=_actor())
-            key = deed.charge_point_id.encode()
+            key = None if deed.charge_point_id is None else deed.charge_point_id.encode()
             producer.publish(TOPIC, key, json.dumps(event, separators=(",", ":")).encode(), headers, delivered)
         outcome.addTimeout(_SECONDS, reactor)
         failure = await outcome
@@ -127,6 +147,16 @@ async def publish(places: Places, reactor: Any, deeds: list[Deed]) -> str | None
             looking.cancel()
         await producer.close(0.5)
     return None if failure is None else str(failure)
+
+
+def _identity_members(deed: Deed) -> dict[str, Any]:
+    auth = deed.record.get("auth")
+    return {
+        "change": deed.change,
+        "status": deed.record.get("status", "active"),
+        "allowedProtocols": deed.record.get("allowedProtocols"),
+        "authType": auth.get("type") if isinstance(auth, dict) else None,
+    }
 
 
 def _actor() -> str:

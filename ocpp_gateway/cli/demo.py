@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from ocpp_gateway.cli.client_tls import ClientTls
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure
 from ocpp_gateway.settings import EMBEDDED
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ocpp_gateway.simulator.fleet import Fleet
 
 _CHARGE_POINTS = (("CP-001", "1.6"), ("CP-002", "2.0.1"), ("CP-003", "2.1"))
+_EXTRA_PORTS = "WEBSOCKET_OCPP_EXTRA_PORTS"
 _PREFIXES = ("REDIS_PREFIX", "OCPP_IDENTITY_PREFIX")
 
 
@@ -64,14 +66,15 @@ def demo(places: Places, *, interval: float, duration: float | None) -> None:
 def own_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of the demo's gateway: with a Redis and a Kafka of its own, whichever ``environ`` names.
 
-    Prefixes, credentials and files go too: they are about servers that the demo must not touch.
+    Prefixes, credentials and files go too: they are about servers that the demo must not touch. So do TLS and proxies:
+    its charge points come straight, with a password.
     """
-    kept = {name: value for name, value in environ.items() if not _is_about_servers(name)}
+    kept = {name: value for name, value in environ.items() if not _is_not_the_demos(name)}
     return {**kept, "REDIS_URL": EMBEDDED, "KAFKA_BROKERS": EMBEDDED}
 
 
-def _is_about_servers(name: str) -> bool:
-    return name.startswith(("REDIS_", "KAFKA_")) or name in _PREFIXES
+def _is_not_the_demos(name: str) -> bool:
+    return name.startswith(("REDIS_", "KAFKA_", "OCPP_TLS_", "OCPP_PROXY_")) or name in (*_PREFIXES, _EXTRA_PORTS)
 
 
 def _show(
@@ -104,7 +107,7 @@ def _show(
             version = OcppVersion.from_path(number)
             if version is not None:
                 base = f"ws://127.0.0.1:{state.ocpp_port}"
-                targets += targets_of(base, [cp_id], [version], secrets[cp_id], is_token=False, ca_file=None)
+                targets += targets_of(base, [cp_id], [version], secrets[cp_id], is_token=False, tls=ClientTls())
         fleet = Fleet(
             targets=targets,
             plan=Plan(meter_interval=interval, readings=6, pause=interval),

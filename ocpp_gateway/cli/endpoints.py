@@ -15,6 +15,7 @@ from ocpp_gateway.ops.dev_state import DevState, default_path
 from ocpp_gateway.settings import EMBEDDED, Settings
 
 DEFAULT_REDIS_URL = "redis://localhost:6379"
+_NEEDS_REDIS = re.compile(r"ocpp-gateway(?= (?:charger|cert|pki issue) )")
 
 
 @frozen(kw_only=True)
@@ -30,7 +31,7 @@ class Places:
 
     def advice(self, text: str) -> str:
         """``text`` with the commands in it as they have to be typed here."""
-        return text.replace("ocpp-gateway charger", "ocpp-gateway --dev charger") if self.dev else text
+        return _NEEDS_REDIS.sub("ocpp-gateway --dev", text) if self.dev else text
 
     def redis(self) -> str:
         """The URL of Redis. Raises Failure."""
@@ -77,6 +78,14 @@ class Places:
     def identity_prefix(self) -> str:
         """OCPP_IDENTITY_PREFIX, as the gateway reads it."""
         return self.environ.get("OCPP_IDENTITY_PREFIX") or "chargers"
+
+    def revoked_prefix(self) -> str:
+        """OCPP_REVOKED_PREFIX, as the gateway reads it."""
+        return self.environ.get("OCPP_REVOKED_PREFIX") or "revoked-certs"
+
+    def has_tls(self) -> bool:
+        """OCPP_TLS_ENABLED, as the gateway reads it."""
+        return self.environ.get("OCPP_TLS_ENABLED", "").lower() in ("true", "1", "yes", "on")
 
     def identity_pattern(self) -> re.Pattern[str]:
         """OCPP_CHARGE_POINT_ID_PATTERN, as the gateway reads it."""

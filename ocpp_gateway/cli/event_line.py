@@ -115,14 +115,26 @@ def _session_event(payload: dict[str, Any], request: dict[str, Any]) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _connected(payload: dict[str, Any], request: dict[str, Any]) -> str:
+def _members(payload: dict[str, Any], request: dict[str, Any]) -> str:
     said = [f"{name} {_text(value)}" for name, value in payload.items() if isinstance(value, str | int | float)]
     return ", ".join(said[:6])
 
 
 def _identity(payload: dict[str, Any], request: dict[str, Any]) -> str:
+    certificate = _text(payload.get("fingerprint"))
+    return f"{_text(payload.get('change'))} {certificate}".rstrip() + _by_whom(payload)
+
+
+def _certificate(payload: dict[str, Any], request: dict[str, Any]) -> str:
+    seconds = payload.get("expiresInSeconds")
+    return (
+        _text(payload.get("fingerprint")) + ("" if seconds is None else f" for {_text(seconds)} s") + _by_whom(payload)
+    )
+
+
+def _by_whom(payload: dict[str, Any]) -> str:
     reason = _text(payload.get("reason"))
-    return f"{_text(payload.get('change'))} by {_text(payload.get('actorId'))}" + (f": {reason}" if reason else "")
+    return f" by {_text(payload.get('actorId'))}" + (f": {reason}" if reason else "")
 
 
 def _other(payload: dict[str, Any], request: dict[str, Any]) -> str:
@@ -139,10 +151,15 @@ _DETAILS: dict[str, Callable[[dict[str, Any], dict[str, Any]], str]] = {
     "SessionStopped": _stopped,
     "MeterValuesReceived": _metered,
     "SessionEvent": _session_event,
-    "StationConnected": _connected,
-    "StationDisconnected": _connected,
+    "StationConnected": _members,
+    "StationDisconnected": _members,
+    "HandshakeRefused": _members,
+    "SessionTakenOver": _members,
+    "SessionRevoked": _members,
     "ChargerIdentityUpserted": _identity,
     "ChargerIdentityRemoved": _identity,
+    "ChargerCertificateRevoked": _certificate,
+    "ChargerCertificateUnrevoked": _certificate,
 }
 
 

@@ -24,10 +24,16 @@ TOPICS = {
     "session": "ocpp.session.events",
     "command": "ocpp.command.events",
     "audit": "cpms.audit.events",
+    "security": "ocpp.security.events",
 }
 """Short names of the gateway's topics (docs/WIRE.md)."""
 
-_STYLES = {"ocpp.session.events": "cyan", "ocpp.command.events": "magenta", "cpms.audit.events": "yellow"}
+_STYLES = {
+    "ocpp.session.events": "cyan",
+    "ocpp.command.events": "magenta",
+    "cpms.audit.events": "yellow",
+    "ocpp.security.events": "red",
+}
 
 
 def open_tail(places: Places, topics: tuple[str, ...], *, from_beginning: bool) -> EventTail:

@@ -28,15 +28,16 @@ async def put(
     identities: Identities,
     charge_point_id: str,
     wishes: records.Wishes,
-    secret: Secret,
+    secret: Secret | None,
     hashing: HashDefaults,
     *,
     objection: Callable[[str, records.Record], Failure | None],
     reason: str = "",
 ) -> Deed:
-    """Write a record with a new credential. ``objection`` may have a Failure to raise against a record's replacement.
+    """Write a record with a new credential; without ``secret``, with none.
 
-    A record that is no JSON object is shown to it as an empty one.
+    ``objection`` may have a Failure to raise against a record's replacement; a record that is no JSON object is shown
+    to it as an empty one.
     """
     from ocpp_gateway.cli.audit import Deed
 
@@ -76,23 +77,37 @@ def hash_defaults(places: Places, algorithm: str) -> HashDefaults:
     return HashDefaults(HashAlgorithm(algorithm), scrypt)
 
 
+async def edit(
+    identities: Identities, charge_point_id: str, change: Callable[[records.Record], records.Record | None]
+) -> tuple[records.Record, bool]:
+    """Write what ``change`` makes of a record, unless that is None; the record as it is then, and whether it changed.
+
+    ``change`` is called again where somebody else was quicker. Raises Failure without a record.
+    """
+    for _ in range(_ATTEMPTS):
+        raw = await identities.get(charge_point_id)
+        record = records.decode(raw) if raw is not None else None
+        if raw is None or record is None:
+            raise unknown(charge_point_id)
+        after = change(record)
+        if after is None:
+            return record, False
+        if await identities.replace(charge_point_id, raw, records.encode(after)):
+            return after, True
+    raise _contended(charge_point_id)
+
+
 def set_status(places: Places, charge_point_id: str, status: str, change: str, reason: str) -> bool:
     """Give a record another status; False if it has it already."""
+
+    def other(record: records.Record) -> records.Record | None:
+        return None if records.status_of(record) == status else records.with_status(record, status, time.time())
 
     async def work(identities: Identities) -> list[Deed]:
         from ocpp_gateway.cli.audit import Deed
 
-        for _ in range(_ATTEMPTS):
-            raw = await identities.get(charge_point_id)
-            record = records.decode(raw) if raw is not None else None
-            if raw is None or record is None:
-                raise unknown(charge_point_id)
-            if records.status_of(record) == status:
-                return []
-            after = records.with_status(record, status, time.time())
-            if await identities.replace(charge_point_id, raw, records.encode(after)):
-                return [Deed(charge_point_id=charge_point_id, change=change, record=after, reason=reason)]
-        raise _contended(charge_point_id)
+        record, is_new = await edit(identities, charge_point_id, other)
+        return [Deed(charge_point_id=charge_point_id, change=change, record=record, reason=reason)] if is_new else []
 
     return bool(changed(places, work))
 

@@ -20,6 +20,7 @@ Record = dict[str, Any]
 SIMULATION = "ocpp-gateway simulate"
 """``createdBy`` of the records that simulations write, and may write again."""
 
+_UNSAID: tuple[Any, ...] = (None, "", [])
 _HASHES = ("secretHash", "secretSalt", "tokenHash")
 _HIDDEN = (*_HASHES, "secret", "token")
 
@@ -36,13 +37,18 @@ class Wishes:
     allowed_cidrs: tuple[str, ...] = ()
     username: str | None = None
     auth_type: str = "basic"
+    min_profile: int | None = None
+    allow_downgrade: bool | None = None
     created_by: str | None = None
 
 
 def written(
-    charge_point_id: str, before: Record, wishes: Wishes, secret: Secret, hashing: HashDefaults, now: float
+    charge_point_id: str, before: Record, wishes: Wishes, secret: Secret | None, hashing: HashDefaults, now: float
 ) -> Record:
-    """The record with a new credential. What ``wishes`` does not say stays as it was ``before``, unknown fields too."""
+    """The record with a new credential, or with none (``mtls``), in place of the old one.
+
+    What ``wishes`` does not say stays as it was ``before``, unknown fields too.
+    """
     from ocpp_gateway.auth.hashing import new_salt
 
     said = {
@@ -53,13 +59,15 @@ def written(
         "allowedProtocols": [version.label for version in wishes.versions],
         "allowedIps": list(wishes.allowed_ips),
         "allowedCidrs": list(wishes.allowed_cidrs),
+        "minSecurityProfile": wishes.min_profile,
+        "allowProfileDowngrade": wishes.allow_downgrade,
     }
     defaults = {"stationId": charge_point_id, "tenantId": "default", "status": "active"}
     record = {
         "chargePointId": charge_point_id,
         **defaults,
         **before,
-        **{name: value for name, value in said.items() if value},
+        **{name: value for name, value in said.items() if value not in _UNSAID},
     }
     record["chargePointId"] = charge_point_id
     if wishes.created_by is None and is_simulated(before):
@@ -75,10 +83,11 @@ def written(
         auth["allowedTypes"] = [*auth["allowedTypes"], wishes.auth_type]
     if wishes.username:
         auth["username"] = wishes.username
-    salt = new_salt()
-    auth["hashAlgorithm"] = hashing.algorithm.value
-    auth["tokenHash" if wishes.auth_type == "token" else "secretHash"] = hashing.make(secret.value, salt)
-    auth["secretSalt"] = salt
+    if secret is not None:
+        salt = new_salt()
+        auth["hashAlgorithm"] = hashing.algorithm.value
+        auth["tokenHash" if wishes.auth_type == "token" else "secretHash"] = hashing.make(secret.value, salt)
+        auth["secretSalt"] = salt
     record["auth"] = auth
     record.setdefault("createdAt", iso_millis(now))
     record["updatedAt"] = iso_millis(now)

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import click
 
+from ocpp_gateway.cli.client_tls import ClientTls
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure
 from ocpp_gateway.cli.passwords import Secret, given_secret, new_password, secret_options
@@ -42,7 +43,13 @@ _OUR_PATH = re.compile(r"/ocpp/(?:([^/]+)/)?([^/]+)/?")
     is_flag=True,
     help="First write their identity records, with a new password, to Redis; not over those of others.",
 )
-@click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="For wss: trust these authorities (PEM).")
+@click.option("--ca", metavar="FILE", help="For wss: trust these authorities (PEM), not the system's.")
+@click.option(
+    "--cert",
+    metavar="FILE",
+    help="For wss: show this client certificate (PEM). {id} in the path stands for the identity.",
+)
+@click.option("--key", metavar="FILE", help="Its private key [default: in the --cert file]. {id} as there.")
 @click.option(
     "--interval", type=click.FloatRange(0.01), default=10.0, show_default=True, help="Seconds between meter values."
 )
@@ -70,7 +77,9 @@ def simulate(
     hex_key: bool,
     is_token: bool,
     provision: bool,
-    ca_file: str | None,
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
     interval: float,
     meter_values: int,
     pause: float,
@@ -85,14 +94,24 @@ def simulate(
     identity is added as a charge point does it; or the whole ws://HOST:PORT/ocpp/VERSION/ID of one charge point.
 
     The password comes from --password, --password-file or the variable OCPP_SIMULATE_PASSWORD, or is made up by
-    --provision. Lost connections come back by themselves. Ctrl-C lets them end their sessions first.
+    --provision. With a certificate (--cert, OCPP security profile 3) none is needed; one that is given is sent, too.
+    Lost connections come back by themselves. Ctrl-C lets them end their sessions first.
     """
     if idle and sessions is not None:
         raise click.UsageError("--idle and --sessions contradict each other.")
     if count > 1 and charge_point_id is not None:
         raise click.UsageError("--id is for one charge point; with --count give --prefix.")
-    base = url or f"ws://127.0.0.1:{places.ocpp_port()}"
+    if key is not None and cert is None:
+        raise click.UsageError("--key is the private key of a certificate: give that, too, with --cert.")
+    if provision and cert is not None:
+        raise click.UsageError(
+            "--provision is for passwords. For a certificate: charger add ID --auth mtls, then cert bind ID FILE"
+        )
+    scheme = "wss" if cert is not None or ca is not None or places.has_tls() else "ws"
+    base = url or f"{scheme}://127.0.0.1:{places.ocpp_port()}"
     base, named_id, named_version = _taken_apart(base, one=count == 1 and charge_point_id is None)
+    if base.startswith("ws:") and (cert is not None or ca is not None):
+        raise click.UsageError("--cert and --ca are for TLS: the --url has to begin with wss://")
     ids = [charge_point_id or named_id or "CP-001"] if count == 1 else [f"{prefix}{n:03d}" for n in range(1, count + 1)]
     chosen = _versions(versions or ((named_version,) if named_version else ("1.6",)))
     if provision:
@@ -103,7 +122,8 @@ def simulate(
         secret = given_secret(
             ask=ask, password_file=password_file, hex_key=hex_key, variable=places.environ.get(_PASSWORD_VARIABLE)
         )
-    targets = targets_of(base, ids, chosen, secret, is_token=is_token, ca_file=ca_file)
+    tls = ClientTls(cert=cert, key=key, ca=ca)
+    targets = targets_of(base, ids, chosen, secret, is_token=is_token, tls=tls)
     if provision and secret is not None:
         for cp_id in ids:
             require_identity(places, cp_id)
@@ -124,7 +144,7 @@ def simulate(
         if advice:
             console.print(f"  {places.advice(advice)}")
 
-    if secret is None:
+    if secret is None and cert is None:
         tell(
             f"No password was given (--password, --password-file, {_PASSWORD_VARIABLE}, --provision): trying without.",
             "",
@@ -176,18 +196,17 @@ def targets_of(
     secret: Secret | None,
     *,
     is_token: bool,
-    ca_file: str | None,
+    tls: ClientTls,
 ) -> list[Target]:
-    """What each charge point connects to: versions take turns."""
-    import ssl
-
+    """What each charge point connects to: versions take turns. Raises Failure where a file of ``tls`` is not right."""
     from ocpp_gateway.simulator.connection import Target
 
-    tls = ssl.create_default_context(cafile=ca_file) if base.startswith("wss:") else None
+    is_secure = base.startswith("wss:")
     has_path = urlsplit(base).path not in ("", "/")
     targets = []
     for number, cp_id in enumerate(ids):
         version = versions[number % len(versions)]
+        own = tls.of(cp_id) if is_secure else None
         middle = "" if has_path else f"/ocpp/{version.label.removesuffix('J')}"
         targets.append(
             Target(
@@ -196,7 +215,10 @@ def targets_of(
                 version=version,
                 secret=None if secret is None or is_token else secret.value,
                 token=secret.value.decode("latin-1") if secret is not None and is_token else None,
-                tls=tls,
+                tls=None if own is None else own.context,
+                shows_certificate=own is not None and own.shows_certificate,
+                # With profile 3 the gateway compares the two (B01.FR.11 and .12 of OCPP 2.0.1).
+                serial_number=None if own is None else own.common_name,
             )
         )
     return targets

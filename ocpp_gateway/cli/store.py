@@ -40,7 +40,8 @@ async def with_redis(
         raise Failure(f"REDIS_URL cannot be used: {error}") from None
     try:
         await _connected(places, client, url)
-        return await work(client, Identities(client, prefix=places.identity_prefix()))
+        identities = Identities(client, prefix=places.identity_prefix(), revoked_prefix=places.revoked_prefix())
+        return await work(client, identities)
     except StoreUnavailable as error:
         hint = (
             _hint_where(places)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from ocpp_gateway.cli import records
+from ocpp_gateway.cli.bindings import ATTRIBUTES
 from ocpp_gateway.cli.failure import printable
 
-_STATUS_STYLES = {"active": "green", "disabled": "red"}
+if TYPE_CHECKING:
+    from ocpp_gateway.cli.certificate_files import Described
+
+_STATUS_STYLES = {"active": "green", "disabled": "red", "revoked": "red"}
+_KINDS = {"certificate": "certificate", "crl": "revocation list"}
+_WINDOW = ("validFrom", "validTo")
+_SOON_DAYS = 30
 
 
 def list_table(found: Sequence[tuple[str, records.Record]]) -> Table:
@@ -32,17 +39,21 @@ def list_table(found: Sequence[tuple[str, records.Record]]) -> Table:
     return table
 
 
-def record_table(record: records.Record, session: records.Record | None) -> Table:
-    """One identity record, a member a line, with its session if it is connected."""
+def record_table(record: records.Record, last_profile: int | None, session: records.Record | None) -> Table:
+    """One identity record, a member a line, with the security profile that the charge point connected with last.
+
+    And with its session, if it is connected.
+    """
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in record.items():
         if isinstance(value, dict):
             for inner, inner_value in value.items():
-                table.add_row(cell(f"{name}.{inner}"), cell(_text(inner_value)))
+                _add_member(table, f"{name}.{inner}", inner_value)
         else:
-            table.add_row(cell(name), cell(_text(value)))
+            _add_member(table, name, value)
+    table.add_row(cell("last security profile"), cell("none yet" if last_profile is None else str(last_profile)))
     if session is None:
         table.add_row(cell("connected"), cell("no"))
     else:
@@ -51,9 +62,63 @@ def record_table(record: records.Record, session: records.Record | None) -> Tabl
     return table
 
 
+def certificate_table(described: Described, now: float) -> Table:
+    """One certificate or revocation list, a member a line."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row(cell(_KINDS[described.kind]), cell(str(described.file)))
+    for name, value in described.members.items():
+        if name == "revoked":
+            table.add_row(cell(name), cell(f"{len(value)} certificates: {', '.join(value)}" if value else "none"))
+        elif name in ("notAfter", "nextUpdate"):
+            table.add_row(cell(name), _ending(records.text_of(described.members, name, "never"), described, now))
+        elif value not in (None, [], False):
+            table.add_row(cell(name), cell("yes" if value is True else _text(value)))
+    return table
+
+
+def bindings_table(rows: Sequence[tuple[str, records.Record, str]]) -> Table:
+    """Certificates bound to charge points: whose, what each is good for now, what is asked of it, and when."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("charge point", "state", "certificate"):
+        table.add_column(column, overflow="fold")
+    for charge_point_id, binding, state in rows:
+        asked = [f"{name} {records.text_of(binding, name)}" for name in (*ATTRIBUTES, *_WINDOW) if binding.get(name)]
+        table.add_row(
+            cell(charge_point_id),
+            cell(state, _STATUS_STYLES.get(state, "yellow")),
+            cell("\n".join(asked) or "(nothing)"),
+        )
+    return table
+
+
 def cell(text: str, style: str = "") -> Text:
     """Text that is nothing but text."""
     return Text(printable(text), style=style)
+
+
+def _add_member(table: Table, name: str, value: Any) -> None:
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        for number, entry in enumerate(value, 1):
+            table.add_row(cell(f"{name} {number}"), cell(_entry(entry)))
+    else:
+        table.add_row(cell(name), cell(_text(value)))
+
+
+def _entry(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return _text(entry)
+    return "\n".join(f"{name} {records.text_of(entry, name)}" for name in entry)
+
+
+def _ending(text: str, described: Described, now: float) -> Text:
+    days = described.days_left(now)
+    if days is None:
+        return cell(text)
+    if days < 0:
+        return cell(f"{text} {'EXPIRED' if described.kind == 'certificate' else 'OVERDUE'}", "bold red")
+    return cell(f"{text} ({days} day{'' if days == 1 else 's'} left)", "yellow" if days < _SOON_DAYS else "")
 
 
 def _text(value: Any) -> str:

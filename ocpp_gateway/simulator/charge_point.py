@@ -109,7 +109,7 @@ class ChargePoint:
     def trigger(self, action: str) -> None:
         """See Controls."""
         if action == "BootNotification":
-            self._outbox.put(partial(self._messages.boot, self.target.cp_id, BootReason.TRIGGERED))
+            self._outbox.put(partial(self._messages.boot, self.target.serial, BootReason.TRIGGERED))
         elif action == "Heartbeat":
             self._outbox.put(self._messages.heartbeat)
         elif action == "MeterValues":
@@ -240,7 +240,7 @@ class ChargePoint:
 
     async def _boot(self, connection: Connection) -> None:
         while not self._accepted.is_set():
-            message = self._messages.boot(self.target.cp_id, self._boot_reason)
+            message = self._messages.boot(self.target.serial, self._boot_reason)
             try:
                 answer = await self._call(connection, message.action, message.payload)
             except CallRefused as refused:

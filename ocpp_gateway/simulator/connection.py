@@ -8,6 +8,8 @@ import logging
 import ssl
 import uuid
 from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 from attrs import define, field, frozen
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.simulator.causes import cause_of
 from ocpp_gateway.simulator.errors import (
     CallRefused,
     CallTimedOut,
@@ -53,7 +56,11 @@ class Answer:
 
 @frozen
 class Target:
-    """Where a charge point connects to, and as whom. The secret is bytes: 1.6 keys need not be text."""
+    """Where a charge point connects to, and as whom. The secret is bytes: 1.6 keys need not be text.
+
+    ``shows_certificate``: ``tls`` has a client certificate. ``serial_number`` is the charge point's own, if it is not
+    to be its identity: with security profile 3 it is the common name of that certificate.
+    """
 
     url: str
     cp_id: str
@@ -61,6 +68,13 @@ class Target:
     secret: bytes | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    shows_certificate: bool = False
+    serial_number: str | None = None
+
+    @property
+    def serial(self) -> str:
+        """What it says its serial number is."""
+        return self.serial_number or self.cp_id
 
     def headers(self) -> dict[str, str]:
         """The credential, as HTTP says it: Basic (OCPP security profiles 1 and 2) or Bearer."""
@@ -77,6 +91,18 @@ class _Connect(connect):
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
+
+
+class _Socket(ClientConnection):
+    """Puts what it ended with into ``ends``: a handshake that fails with it says no more than that nothing came."""
+
+    def __init__(self, ends: list[Exception | None], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._ends = ends
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ends.append(exc)
+        super().connection_lost(exc)
 
 
 @define
@@ -97,6 +123,7 @@ class Connection:
     @classmethod
     async def open(cls, target: Target, answer_call: Callable[[Call], Answer]) -> Connection:
         """Connect and shake hands. Raises Refused or Unreachable."""
+        ends: list[Exception | None] = []
         quiet = logging.getLogger("ocpp_gateway.simulator.websocket")
         quiet.disabled = True  # a lost connection is an ordinary event here, and told in our own words
         try:
@@ -114,9 +141,10 @@ class Connection:
                 max_size=1 << 20,
                 logger=quiet,
                 ssl=target.tls,
+                create_connection=cast("type[ClientConnection]", partial(_Socket, ends)),
             )
         except (OSError, InvalidHandshake, InvalidURI, EOFError) as error:
-            raise _no_connection(target, error) from None
+            raise _no_connection(target, error, ends[0] if ends else None) from None
         if websocket.subprotocol != target.version.subprotocol:
             await websocket.close(1002, "no subprotocol")
             raise Refused(target.cp_id, target.url, 400, "no_common_subprotocol")
@@ -193,7 +221,7 @@ class Connection:
         return ConnectionLost(_ABNORMAL if code is None else code, _printable(self.websocket.close_reason or ""))
 
 
-def _no_connection(target: Target, error: Exception) -> SimulatorError:
+def _no_connection(target: Target, error: Exception, lost_by: Exception | None) -> SimulatorError:
     if isinstance(error, InvalidStatus):
         response = error.response
         retry_after = response.headers.get("Retry-After", "")
@@ -203,8 +231,10 @@ def _no_connection(target: Target, error: Exception) -> SimulatorError:
             response.status_code,
             _said(bytes(response.body or b"")),
             float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None,
+            shows_certificate=target.shows_certificate,
         )
-    return Unreachable(target.cp_id, target.url, _cause(error))
+    cause = cause_of(error, lost_by, uses_tls=target.tls is not None, shows_certificate=target.shows_certificate)
+    return Unreachable(target.cp_id, target.url, cause.text, cause.advice)
 
 
 def _said(body: bytes) -> str:
@@ -215,19 +245,3 @@ def _said(body: bytes) -> str:
 
 def _printable(text: str) -> str:
     return "".join(character for character in text[:_SAID_CHARACTERS] if character.isprintable())
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return "TLS failed: is this a wss:// port?"
-    if isinstance(error, ConnectionResetError | EOFError):
-        return "the connection was closed during the handshake"
-    if isinstance(error, InvalidHandshake | InvalidURI):
-        return f"no WebSocket handshake ({type(error).__name__})"
-    return getattr(error, "strerror", None) or type(error).__name__

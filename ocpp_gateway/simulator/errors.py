@@ -27,7 +27,16 @@ class Refused(SimulatorError):
     ``said`` is the gateway's own word for it, if it gave one; ``retry_after`` is its wish in seconds.
     """
 
-    def __init__(self, cp_id: str, url: str, status: int, said: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        cp_id: str,
+        url: str,
+        status: int,
+        said: str = "",
+        retry_after: float | None = None,
+        *,
+        shows_certificate: bool = False,
+    ) -> None:
         word = f" ({said})" if said else ""
         super().__init__(f"{cp_id} was refused with HTTP {status}{word}")
         self.cp_id = cp_id
@@ -35,6 +44,7 @@ class Refused(SimulatorError):
         self.status = status
         self.said = said
         self.retry_after = retry_after
+        self.shows_certificate = shows_certificate
 
     @property
     def final(self) -> bool:
@@ -51,15 +61,9 @@ class Refused(SimulatorError):
                 f"'ocpp-gateway charger show {cp_id}' lists the versions that it may speak."
             )
         if self.status == 401:
-            return (
-                "The password is wrong, missing, or of the wrong kind. Give the one that 'ocpp-gateway charger add' "
-                f"showed (--password asks for it), or make a new one: ocpp-gateway charger add {cp_id} --replace"
-            )
+            return self._advice_on_credential()
         if self.status == 403:
-            return (
-                "The gateway knows it and does not let it in: disabled, not from this address, or not this version. "
-                f"Look: ocpp-gateway charger show {cp_id}   Let it in: ocpp-gateway charger enable {cp_id}"
-            )
+            return self._advice_on_permission()
         if self.status == 404:
             return (
                 f"The gateway does not know it. Add it: ocpp-gateway charger add {cp_id}   If it is there, compare "
@@ -77,21 +81,53 @@ class Refused(SimulatorError):
             return f"Something at {self.url} redirects; an OCPP endpoint never does. Give its own URL."
         return f"This is no answer of an OCPP gateway: is {self.url} the right URL?"
 
+    def _advice_on_credential(self) -> str:
+        cp_id = self.cp_id
+        if self.shows_certificate:
+            return (
+                "The gateway wants a password of it, whatever certificate it shows. To let it in by its certificate: "
+                f"ocpp-gateway cert bind {cp_id} FILE   Or give its password as well: --password asks for it."
+            )
+        return (
+            "The password is wrong, missing, or of the wrong kind. Give the one that 'ocpp-gateway charger add' "
+            f"showed (--password asks for it), or make a new one: ocpp-gateway charger add {cp_id} --replace"
+        )
+
+    def _advice_on_permission(self) -> str:
+        # The answer is the same for each of these: the gateway tells its operators, and nobody else.
+        cp_id = self.cp_id
+        look = f"Look: ocpp-gateway charger show {cp_id}"
+        if self.shows_certificate:
+            return (
+                "The gateway knows it and does not let it in with this certificate: not bound to it "
+                "(mtls_binding_mismatch, mtls_binding_missing), revoked (mtls_revoked), out of date (mtls_expired) or "
+                "of another organisation (mtls_organization_not_allowed); or it is disabled, not from this address, "
+                f"or not this version. The gateway's log says which, event handshake.refused. {look}   "
+                f"Bind it: ocpp-gateway cert bind {cp_id} FILE   Let it in: ocpp-gateway charger enable {cp_id}"
+            )
+        return (
+            "The gateway knows it and does not let it in: disabled, not from this address, not this version, only "
+            "with a client certificate (--cert, --key; mtls_missing_cert), or only over TLS as before "
+            f"(profile_downgrade). {look}   Let it in: ocpp-gateway charger enable {cp_id}"
+        )
+
 
 class Unreachable(SimulatorError):
     """No HTTP answer: nobody listens, the name does not resolve, TLS failed, or it took too long."""
 
-    def __init__(self, cp_id: str, url: str, cause: str) -> None:
+    def __init__(self, cp_id: str, url: str, cause: str, about_cause: str = "") -> None:
         super().__init__(f"{cp_id} cannot reach {url}: {cause}")
         self.cp_id = cp_id
         self.url = url
         self.cause = cause
+        self.about_cause = about_cause
 
     @property
     def advice(self) -> str:
         """What to do next."""
         address = urlsplit(self.url).netloc
-        return f"Is a gateway running at {address}? 'ocpp-gateway demo' starts one. It goes on trying by itself."
+        about = self.about_cause or f"Is a gateway running at {address}? 'ocpp-gateway demo' starts one."
+        return f"{about} It goes on trying by itself."
 
 
 class ConnectionLost(SimulatorError):

@@ -78,7 +78,7 @@ class Messages(Protocol):
         """The version that they are of."""
         ...
 
-    def boot(self, cp_id: str, reason: BootReason) -> Message:
+    def boot(self, serial_number: str, reason: BootReason) -> Message:
         """BootNotification."""
         ...
 

@@ -26,14 +26,14 @@ class MessagesV16:
 
     version = OcppVersion.V16
 
-    def boot(self, cp_id: str, reason: BootReason) -> Message:
+    def boot(self, serial_number: str, reason: BootReason) -> Message:
         """1.6 has no place for the reason."""
         return Message(
             "BootNotification",
             {
                 "chargePointVendor": VENDOR,
                 "chargePointModel": MODEL,
-                "chargePointSerialNumber": cp_id[:25],
+                "chargePointSerialNumber": serial_number[:25],
                 "firmwareVersion": "1.0.0",
             },
         )

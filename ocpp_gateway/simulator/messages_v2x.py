@@ -46,9 +46,9 @@ class MessagesV2x:
 
     version: OcppVersion
 
-    def boot(self, cp_id: str, reason: BootReason) -> Message:
+    def boot(self, serial_number: str, reason: BootReason) -> Message:
         """See Messages."""
-        station = {"vendorName": VENDOR, "model": MODEL, "serialNumber": cp_id[:25], "firmwareVersion": "1.0.0"}
+        station = {"vendorName": VENDOR, "model": MODEL, "serialNumber": serial_number[:25], "firmwareVersion": "1.0.0"}
         return Message("BootNotification", {"reason": reason.value, "chargingStation": station})
 
     def heartbeat(self) -> Message:

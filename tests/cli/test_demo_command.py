@@ -55,6 +55,8 @@ def test_traffic_scrolls_by_until_it_is_stopped(environ: dict[str, str], in_use:
         "KAFKA_BROKERS": "127.0.0.1:1",
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA_CONFIG_FILE": "/nowhere/kafka.properties",
+        "OCPP_TLS_ENABLED": "true",
+        "OCPP_TLS_CLIENT_AUTH": "required",
     }
     wanted = {"StationBooted CP-001", "StationBooted CP-002", "StationBooted CP-003", "MeterValuesReceived CP-001"}
     with started("demo", "--interval", "0.1", **environ, **exported) as process:

@@ -24,7 +24,7 @@ NAMES = (
 EVENT_TYPES = (
     *("StationBooted", "ConnectorStatusChanged", "SessionStarted", "SessionStopped", "MeterValuesReceived"),
     *("SessionEvent", "Authorize", "StationConnected", "StationDisconnected", "ChargerIdentityUpserted"),
-    *("StationHeartbeat", "NotifyEvent"),
+    *("StationHeartbeat", "NotifyEvent", "ChargerCertificateRevoked", "HandshakeRefused", "SessionTakenOver"),
 )
 
 
@@ -94,6 +94,36 @@ def test_what_happened_is_said_in_words(given_event: dict[str, Any], detail: str
     line = line_of(given_event, "ocpp.station.events")
     assert line.detail == detail
     assert line.text().startswith("03:04:05.678  CP-001       1.6J   " + given_event["eventType"])
+
+
+ACTOR = {"actorId": "someone", "reason": "why"}
+
+
+@pytest.mark.parametrize(
+    ("event_type", "payload", "detail"),
+    [
+        ("ChargerIdentityUpserted", {"change": "disabled", **ACTOR}, "disabled by someone: why"),
+        (
+            "ChargerIdentityUpserted",
+            {"change": "certificate_bound", "fingerprint": "AB", "actorId": "someone"},
+            "certificate_bound AB by someone",
+        ),
+        (
+            "ChargerCertificateRevoked",
+            {"fingerprint": "AB", "expiresInSeconds": 5, **ACTOR},
+            "AB for 5 s by someone: why",
+        ),
+        ("ChargerCertificateUnrevoked", {"fingerprint": "AB", **ACTOR}, "AB by someone: why"),
+        (
+            "HandshakeRefused",
+            {"reason": "mtls_revoked", "status": 403, "peer": "10.0.0.7"},
+            "reason mtls_revoked, status 403, peer 10.0.0.7",
+        ),
+        ("SessionRevoked", {"reason": "status_inactive"}, "reason status_inactive"),
+    ],
+)
+def test_what_was_done_and_why(event_type: str, payload: dict[str, Any], detail: str) -> None:
+    assert line_of({"eventType": event_type, "payload": payload}, "t").detail == detail
 
 
 def test_the_latest_meter_value_counts() -> None:

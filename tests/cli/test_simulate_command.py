@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cli.audit_events import audit_events
 from cli.cli_runner import COMMAND, environment, run, run_here
 from cli.redis_by_hand import store, stored_bytes
+from cli.simulated import simulated
 from simulator.small_csms import SmallCsms
 
 from ocpp_gateway.cli.endpoints import Places
@@ -23,28 +23,6 @@ from ocpp_gateway.cli.failure import Failure
 from ocpp_gateway.cli.simulate import _taken_apart
 from ocpp_gateway.kafka.embedded import EmbeddedKafka
 from ocpp_gateway.redis.embedded import EmbeddedRedis
-
-
-def simulated(csms: SmallCsms, *arguments: str, typed: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the command here, with the CSMS in a thread beside it."""
-
-    async def beside() -> None:
-        async with csms.running():
-            listening.set_result(asyncio.get_running_loop())
-            await ended.wait()
-
-    listening: Future[asyncio.AbstractEventLoop] = Future()
-    ended = asyncio.Event()
-    with ThreadPoolExecutor(1) as thread:
-        serving = thread.submit(asyncio.run, beside())
-        loop = listening.result(10.0)
-        try:
-            url = (f"--url={csms.url}",) if not any(argument.startswith("--url") for argument in arguments) else ()
-            filled = [argument.replace("PORT", str(csms.port)) for argument in arguments]
-            return run_here("simulate", *url, *filled, typed=typed, **environ)
-        finally:
-            loop.call_soon_threadsafe(ended.set)
-            serving.result(10.0)
 
 
 def test_a_fleet_charges_and_tells_what_it_did() -> None:
@@ -190,6 +168,10 @@ def test_records_of_simulations_get_new_passwords_and_audit_events(redis: str) -
         ("--idle", "--sessions", "1"),
         ("--count", "2", "--id", "CP-1"),
         ("--provision", "--password-file", "-"),
+        ("--provision", "--cert", "x"),
+        ("--key", "x"),
+        ("--cert", "x", "--url", "ws://h:1"),
+        ("--ca", "x", "--url", "ws://h:1"),
     ],
 )
 def test_contradictions_are_usage_errors(arguments: tuple[str, ...]) -> None:
@@ -226,6 +208,7 @@ def test_help_needs_nothing_heavy() -> None:
         "confluent_kafka",
         "rich.console",
         "jsonschema_rs",
+        "cryptography",
     ]
     done = subprocess.run(
         [sys.executable, "-c", script, *heavy],
@@ -238,7 +221,7 @@ def test_help_needs_nothing_heavy() -> None:
     assert json.loads(done.stdout) == []
     listed = run_here("--help")
     assert listed.returncode == 0
-    assert {"charger", "simulate", "tail", "demo"} <= set(listed.stdout.split())
+    assert {"charger", "cert", "pki", "simulate", "tail", "demo"} <= set(listed.stdout.split())
 
 
 def test_a_dev_file_wins_over_the_environment(tmp_path: Path) -> None:

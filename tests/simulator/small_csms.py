@@ -7,6 +7,7 @@ import base64
 import http
 import importlib.resources
 import json
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -49,6 +50,8 @@ class Seen:
 class SmallCsms:
     def __init__(self) -> None:
         self.secrets: dict[str, bytes] = {}
+        self.common_names: dict[str, str] = {}  # of the client certificates that open the door, too
+        self.scheme = "ws"
         self.port = 0
         self.seen: list[Seen] = []
         self.problems: list[str] = []
@@ -64,7 +67,7 @@ class SmallCsms:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def actions(self, cp_id: str | None = None) -> list[str]:
         return [seen.action for seen in self.seen if cp_id in (None, seen.cp_id)]
@@ -87,7 +90,8 @@ class SmallCsms:
         return answer
 
     @asynccontextmanager
-    async def running(self, port: int = 0) -> AsyncIterator[SmallCsms]:
+    async def running(self, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[SmallCsms]:
+        self.scheme = "ws" if tls is None else "wss"
         async with serve(
             self._connected,
             "127.0.0.1",
@@ -95,13 +99,14 @@ class SmallCsms:
             subprotocols=["ocpp2.1", "ocpp2.0.1", "ocpp1.6"],
             process_request=self._admit,
             compression=None,
+            ssl=tls,
         ) as server:
             self.port = next(iter(server.sockets)).getsockname()[1]
             yield self
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         self.headers.append(dict(request.headers.raw_items()))
-        status, headers = self._verdict(request)
+        status, headers = self._verdict(connection, request)
         self.handshakes[status] += 1
         if status == 101:
             return None
@@ -109,10 +114,14 @@ class SmallCsms:
         response.headers.update(headers)
         return response
 
-    def _verdict(self, request: Request) -> tuple[int, dict[str, str]]:
+    def _verdict(self, connection: ServerConnection, request: Request) -> tuple[int, dict[str, str]]:
         if self.refuse_next:
             return self.refuse_next.pop(0)
         cp_id = request.path.rpartition("/")[2]
+        subject = (connection.transport.get_extra_info("peercert") or {}).get("subject", ())
+        if cp_id in self.common_names and subject:
+            named = ("commonName", self.common_names[cp_id])
+            return (101 if any(named in relative for relative in subject) else 403), {}
         if cp_id not in self.secrets:
             return 404, {}
         pair = base64.b64decode(request.headers.get("Authorization", "").removeprefix("Basic "))
