@@ -17,6 +17,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 from calls import FramePieces, boot_notification, call, client_frame, start_transaction
+from certificates import SERVER_NAME
+from security import IDENTITY, ClientTls
 
 TOGETHER = 32
 """Handshakes, and single CALLs, under way at the same time: below the usual backlog of a listening socket."""
@@ -34,12 +36,15 @@ class Target:
 
     port: int
     host: str = "127.0.0.1"
-    path: str = "/ocpp/1.6/CP-B%05d"
+    path: str = f"/ocpp/1.6/{IDENTITY}"
     subprotocol: str = "ocpp1.6"
-    user: str = "CP-B%05d"
+    user: str = IDENTITY
     password: str | None = field(default=None, repr=False)
+    tls: ClientTls | None = None
     echoes: bool = False
     """True: the server sends every message back as it came. False: it is a CSMS and answers."""
+    reverses_lines: bool = False
+    """True: the server speaks TLS only, and sends every line back with its characters in reverse order."""
 
     def upgrade_request(self, number: int, key: bytes) -> bytes:
         """The HTTP request of charge point ``number`` (RFC 6455, 4.1; OCPP-J 1.6, 3.1 and 6.2.1)."""
@@ -56,6 +61,16 @@ class Target:
             pair = f"{_numbered(self.user, number)}:{self.password}".encode()
             lines.append(f"Authorization: Basic {base64.b64encode(pair).decode()}")
         return "\r\n".join([*lines, "", ""]).encode()
+
+    def check_upgrade(self, number: int, key: bytes, head: bytes) -> None:
+        """Raises LoadError unless ``head`` is the 101 to charge point ``number`` and its ``key`` (RFC 6455, 4.2.2)."""
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        accept = base64.b64encode(hashlib.sha1(key + _WEBSOCKET_GUID).digest()).decode()
+        if not status.startswith("HTTP/1.1 101 ") or headers.get("sec-websocket-accept") != accept:
+            raise LoadError(f"charge point {number} was refused: {status}")
+        if headers.get("sec-websocket-protocol") != self.subprotocol:
+            raise LoadError(f"charge point {number}: the server did not choose {self.subprotocol}")
 
 
 def _numbered(template: str, number: int) -> str:
@@ -116,6 +131,8 @@ class Fleet:
         for number in numbers:
             sock = socket.create_connection((self.target.host, self.target.port), self.timeout)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.target.tls is not None:
+                sock = self.target.tls.context(number).wrap_socket(sock, server_hostname=SERVER_NAME)
             connection = Connection(number, sock)
             self.connections.append(connection)
             key = base64.b64encode(os.urandom(16))
@@ -128,13 +145,7 @@ class Fleet:
         while b"\r\n\r\n" not in connection.buffer:
             connection.buffer += self._received(connection, "during the handshake")
         head, _, connection.buffer = connection.buffer.partition(b"\r\n\r\n")
-        status, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        accept = base64.b64encode(hashlib.sha1(key + _WEBSOCKET_GUID).digest()).decode()
-        if not status.startswith("HTTP/1.1 101 ") or headers.get("sec-websocket-accept") != accept:
-            raise LoadError(f"charge point {connection.number} was refused: {status}")
-        if headers.get("sec-websocket-protocol") != self.target.subprotocol:
-            raise LoadError(f"charge point {connection.number}: the server did not choose {self.target.subprotocol}")
+        self.target.check_upgrade(connection.number, key, head)
 
     def _received(self, connection: Connection, when: str) -> bytes:
         try:

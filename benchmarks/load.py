@@ -66,7 +66,7 @@ def run(
         connection.frames = frames.pieces(connection.transaction_id)
         connection.socket.setblocking(False)
     loop = _ClosedLoop(fleet, frames.prefix)
-    with _no_garbage_collection(), loop:
+    with no_garbage_collection(), loop:
         loop.start()
         loop.run_until(time.perf_counter() + warm_up, most_messages)
         loop.latencies = array("f")
@@ -85,8 +85,8 @@ def run(
         messages=len(measured),
         seconds=took,
         messages_per_second=len(measured) / took,
-        p50_ms=_quantile(ordered, 0.50) * 1e3,
-        p99_ms=_quantile(ordered, 0.99) * 1e3,
+        p50_ms=quantile(ordered, 0.50) * 1e3,
+        p99_ms=quantile(ordered, 0.99) * 1e3,
         server_cpu_us_per_message=server / len(measured) * 1e6 if server_pid is not None else None,
         generator_cpu_share=generator / took,
         errors=dict(fleet.errors),
@@ -231,12 +231,12 @@ def _cpu(pid: int | None) -> float:
     return cpu_seconds(pid) if pid is not None else 0.0
 
 
-def _quantile(ordered: list[float], share: float) -> float:
+def quantile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Pauses of our own would count as the server's latency; the loop makes no cycles."""
     gc.collect()
     gc.disable()

@@ -1,10 +1,11 @@
-"""Resident memory per idle connection: a plain Autobahn + Twisted echo, and the gateway.
+"""Resident memory per idle connection, plain, over TLS and over mutual TLS: an Autobahn + Twisted echo and the gateway.
 
 Each server is a fresh process that has first served a few connections, so that what every program loads once is not
 counted; then all connections open and stay. Measured twice: after the handshakes, and after one answered MeterValues
 on each.
 
-    python benchmarks/memory.py                        # 2,000 connections
+    python benchmarks/memory.py                        # 2,000 connections, six servers: about a minute
+    python benchmarks/memory.py --rows plain
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -26,7 +25,9 @@ from charge_points import Connection, Fleet, LoadError, raise_open_files
 from procfs import resident_bytes
 from rich.console import Console
 from rich.table import Table
+from security import Protection
 
+_ROWS = (Protection.PLAIN, Protection.TLS, Protection.MTLS)
 _WARMING = 50
 """Connections that come and go before the base is read."""
 
@@ -35,6 +36,7 @@ _WARMING = 50
 class Footprint:
     """What one server needed. kB are 1,000 bytes."""
 
+    row: str
     server: str
     connections: int
     base_mb: float
@@ -46,7 +48,7 @@ def _payload(connection: Connection) -> dict[str, Any]:
     return meter_values(connection.transaction_id)
 
 
-def measure(server: servers.Server, connections: int, hold: float) -> Footprint:
+def measure(row: str, server: servers.Server, connections: int, hold: float) -> Footprint:
     """Open, wait, read; CALL, wait, read."""
     warming = Fleet(server.target)
     try:
@@ -67,6 +69,7 @@ def measure(server: servers.Server, connections: int, hold: float) -> Footprint:
     finally:
         fleet.close()
     return Footprint(
+        row=row,
         server=server.name,
         connections=connections,
         base_mb=base / 1e6,
@@ -75,32 +78,39 @@ def measure(server: servers.Server, connections: int, hold: float) -> Footprint:
     )
 
 
-def run(connections: int, hold: float) -> list[Footprint]:
-    """Both servers, one after the other."""
-    starts: tuple[Callable[[Path], AbstractContextManager[servers.Server]], ...] = (
-        servers.echo,
-        lambda directory: servers.gateway(directory, connections + _WARMING),
-    )
+def run(rows: list[Protection], connections: int, hold: float) -> list[Footprint]:
+    """Both servers of every row, one after the other."""
     footprints = []
     with servers.scratch_folder() as directory:
-        for start in starts:
-            with start(directory) as server:
-                footprints.append(measure(server, connections, hold))
+        for row in rows:
+            folder = directory / row
+            folder.mkdir()
+            count = connections + _WARMING
+            security = row.prepare(folder, count)
+            contestants: tuple[AbstractContextManager[servers.Server], ...] = (
+                servers.echo(folder, security),
+                servers.gateway(folder, count, security=security),
+            )
+            for contestant in contestants:
+                with contestant as server:
+                    footprints.append(measure(row, server, connections, hold))
     return footprints
 
 
 def show(footprints: list[Footprint]) -> None:
     """The figures as a table."""
     table = Table(title=f"Resident memory, {footprints[0].connections:,} idle connections")
-    for heading in ("server", "base MB", "kB per connection", "... after one CALL", "against the echo"):
-        table.add_column(heading, justify="left" if heading == "server" else "right")
+    for heading in ("row", "server", "base MB", "kB per connection", "... after one CALL", "against the echo"):
+        table.add_column(heading, justify="left" if heading in ("row", "server") else "right")
+    echo = {footprint.row: footprint for footprint in footprints if footprint.server == "echo"}
     for footprint in footprints:
         table.add_row(
+            footprint.row if footprint.server == "echo" else "",
             footprint.server,
             f"{footprint.base_mb:.0f}",
             f"{footprint.handshake_kb:.1f}",
             f"{footprint.answered_kb:.1f}",
-            f"{footprint.answered_kb / footprints[0].answered_kb:.2f}",
+            f"{footprint.answered_kb / echo[footprint.row].answered_kb:.2f}",
         )
     Console().print(table)
 
@@ -108,6 +118,7 @@ def show(footprints: list[Footprint]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Resident memory per idle connection: gateway against echo.")
     parser.add_argument("--connections", type=int, default=2000)
+    parser.add_argument("--rows", type=Protection, nargs="+", default=list(_ROWS), choices=_ROWS)
     parser.add_argument("--hold", type=float, default=2.0, help="seconds of rest before memory is read")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     given = parser.parse_args()
@@ -116,7 +127,7 @@ def main() -> int:
         print(f"this host allows {allowed} open files: fewer connections, please", file=sys.stderr)
         return 1
     try:
-        footprints = run(given.connections, given.hold)
+        footprints = run(given.rows, given.connections, given.hold)
     except (LoadError, servers.ServerFailed, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -185,7 +185,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _setting(assignment: str) -> tuple[str, str]:
+def setting(assignment: str) -> tuple[str, str]:
     name, equals, value = assignment.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"NAME=VALUE is wanted, not {assignment!r}")
@@ -200,7 +200,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, nargs="+", default=[50, 200])
     parser.add_argument("--only", choices=("echo", "gateway"), help="leave the other one out")
     parser.add_argument(
-        "--set", action="append", type=_setting, default=[], metavar="NAME=VALUE", help="a setting for the gateway"
+        "--set", action="append", type=setting, default=[], metavar="NAME=VALUE", help="a setting for the gateway"
     )
     parser.add_argument(
         "--profile", type=Path, help="run the gateway under cProfile; write its statistics here, for python -m pstats"

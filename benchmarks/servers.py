@@ -6,8 +6,6 @@ Everything is a child of the benchmark; the kernel ends it if the benchmark is k
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -26,6 +24,8 @@ from pathlib import Path
 from attrs import frozen
 from charge_points import Target
 from procfs import cpu_seconds
+from records import basic_auth, mtls_auth, provision
+from security import Security
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _START_TIMEOUT = 40.0
@@ -97,9 +97,9 @@ def _child(
 
 
 @contextmanager
-def _announcing(name: str, script: str, directory: Path) -> Iterator[tuple[int, str]]:
+def _announcing(name: str, script: str, directory: Path, *options: str) -> Iterator[tuple[int, str]]:
     """One of our scripts that prints a single line when it is ready: its pid and that line."""
-    command = [sys.executable, str(Path(__file__).with_name(script))]
+    command = [sys.executable, str(Path(__file__).with_name(script)), *options]
     with _child(name, command, directory, announces=True) as (process, log):
         assert process.stdout is not None
         line = process.stdout.readline().strip()
@@ -117,10 +117,47 @@ def free_port() -> int:
 
 
 @contextmanager
-def echo(directory: Path) -> Iterator[Server]:
+def echo(directory: Path, security: Security | None = None) -> Iterator[Server]:
     """The baseline."""
-    with _announcing("echo", "echo_server.py", directory) as (pid, port):
-        yield Server(name="echo", pid=pid, target=Target(port=int(port), echoes=True))
+    tls = security.client() if security is not None else None
+    with _announcing("echo", "echo_server.py", directory, *_tls_options(security)) as (pid, port):
+        yield Server(name="echo", pid=pid, target=Target(port=int(port), tls=tls, echoes=True))
+
+
+@contextmanager
+def accept_loop(directory: Path, security: Security) -> Iterator[Server]:
+    """The limit: our OpenSSL in a plain loop. TLS and nothing else, one connection at a time."""
+    with _announcing("loop", "accept_loop.py", directory, *_tls_options(security)) as (pid, port):
+        yield Server(name="loop", pid=pid, target=Target(port=int(port), tls=security.client(), reverses_lines=True))
+
+
+def _tls_options(security: Security | None) -> list[str]:
+    if security is None:
+        return []
+    authority = security.authority
+    options = ["--certificate", str(authority.server_certificate_path), "--key", str(authority.server_key_path)]
+    if security.charge_points:
+        options += ["--authority", str(authority.certificate_path)]
+    if security.resumes:
+        options.append("--tickets")
+    return options
+
+
+@contextmanager
+def openssl(directory: Path, security: Security) -> Iterator[Server]:
+    """The host's OpenSSL as a server (s_server). TLS and nothing else, one connection at a time."""
+    binary = shutil.which("openssl")
+    if binary is None:
+        raise ServerFailed("there is no openssl command: install it, or leave that server out with --servers")
+    port, authority = free_port(), security.authority
+    command = [binary, "s_server", "-accept", f"127.0.0.1:{port}", "-tls1_3", "-rev"]
+    command += ["-cert", str(authority.server_certificate_path), "-key", str(authority.server_key_path)]
+    if security.charge_points:
+        command += ["-Verify", "1", "-verify_return_error", "-verify_quiet", "-CAfile", str(authority.certificate_path)]
+    with _child("openssl", command, directory) as (process, log):
+        _wait_listening("openssl s_server", process, log, port)
+        target = Target(port=port, tls=security.client(), reverses_lines=True)
+        yield Server(name="openssl", pid=process.pid, target=target)
 
 
 @contextmanager
@@ -133,61 +170,19 @@ def redis(directory: Path) -> Iterator[int]:
     port = free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with _child("redis", command, directory) as (process, log):
-        end = time.monotonic() + _START_TIMEOUT
-        while process.poll() is None and time.monotonic() < end:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.02)
-        else:
-            raise ServerFailed(f"redis-server did not start:\n{_log_tail(log)}")
+        _wait_listening("redis-server", process, log, port)
         yield port
 
 
-def provision(redis_port: int, count: int, password: str) -> None:
-    """Write the identity records of CP-B00001 to CP-B<count>, with Basic credentials, straight into Redis."""
-    commands = []
-    for number in range(1, count + 1):
-        identity = f"CP-B{number:05d}"
-        salt = secrets.token_hex(8)
-        record = {
-            "chargePointId": identity,
-            "stationId": f"station-{number:05d}",
-            "tenantId": "benchmark",
-            "status": "active",
-            "allowedProtocols": ["1.6J"],
-            "auth": {
-                "type": "basic",
-                "hashAlgorithm": "sha256",
-                "secretSalt": salt,
-                "secretHash": hashlib.sha256((salt + password).encode()).hexdigest(),
-            },
-        }
-        commands.append(_resp("SET", f"chargers:{identity}", json.dumps(record)))
-    with socket.create_connection(("127.0.0.1", redis_port), 10) as connection:
-        replies = b""
-        for begin in range(0, count, 500):
-            chunk = commands[begin : begin + 500]
-            connection.sendall(b"".join(chunk))
-            replies += _exactly(connection, len(chunk) * len(b"+OK\r\n"))
-    if replies != b"+OK\r\n" * count:
-        raise ServerFailed(f"Redis refused the identity records: {replies[:200]!r}")
-
-
-def _resp(*words: str) -> bytes:
-    encoded = [word.encode() for word in words]
-    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = connection.recv(size - len(data))
-        if not more:
-            break
-        data += more
-    return data
+def _wait_listening(name: str, process: subprocess.Popen[str], log: Path, port: int) -> None:
+    end = time.monotonic() + _START_TIMEOUT
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise ServerFailed(f"{name} did not start:\n{_log_tail(log)}")
 
 
 @contextmanager
@@ -195,15 +190,23 @@ def gateway(
     directory: Path,
     charge_points: int,
     *,
+    security: Security | None = None,
     settings: Mapping[str, str] | None = None,
     twistd_options: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """The gateway as its users run it, with a Redis and a Kafka of its own, and identities in place."""
+    """The gateway as its users run it, with a Redis and a Kafka of its own, and identities in place.
+
+    They have passwords or, where ``security`` has client certificates, those.
+    """
     with ExitStack() as stack:
         redis_port = stack.enter_context(redis(directory))
         _, brokers = stack.enter_context(_announcing("kafka", "mock_kafka.py", directory))
-        password = secrets.token_urlsafe(16)
-        provision(redis_port, charge_points, password)
+        password = None
+        if security is not None and security.charge_points:
+            provision(redis_port, [mtls_auth(certificate) for certificate in security.charge_points])
+        else:
+            password = secrets.token_urlsafe(16)
+            provision(redis_port, [basic_auth(password) for _ in range(charge_points)])
         http_port, ocpp_port = free_port(), free_port()
         environment = {
             "PATH": os.environ.get("PATH", ""),
@@ -215,6 +218,7 @@ def gateway(
             "WEBSOCKET_OCPP_HOST": "127.0.0.1",
             "NODE_ID": "benchmark",
             "LOG_LEVEL": "warn",
+            **_tls_settings(security),
             **(settings or {}),
         }
         twistd = str(Path(sys.executable).with_name("twistd"))
@@ -222,13 +226,29 @@ def gateway(
         process, log = stack.enter_context(_child("gateway", command, directory, env=environment))
         _wait_ready(process, log, f"http://127.0.0.1:{http_port}/ready")
         try:
-            yield Server(name="gateway", pid=process.pid, target=Target(port=ocpp_port, password=password))
+            tls = security.client() if security is not None else None
+            yield Server(name="gateway", pid=process.pid, target=Target(port=ocpp_port, tls=tls, password=password))
         finally:
             complaints = [line for line in _log_tail(log).splitlines() if _EXPECTED_WARNING not in line]
             if complaints:
                 print("the gateway's last log lines:", *complaints, sep="\n", file=sys.stderr)
         if process.poll() is not None:
             raise ServerFailed("the gateway ended by itself")
+
+
+def _tls_settings(security: Security | None) -> dict[str, str]:
+    if security is None:
+        return {}
+    authority = security.authority
+    settings = {
+        "OCPP_TLS_ENABLED": "true",
+        "OCPP_TLS_CERT_PATH": str(authority.server_certificate_path),
+        "OCPP_TLS_KEY_PATH": str(authority.server_key_path),
+        "OCPP_TLS_CLIENT_AUTH": "off",
+    }
+    if security.charge_points:
+        settings |= {"OCPP_TLS_CLIENT_AUTH": "required", "OCPP_TLS_CA_PATH": str(authority.certificate_path)}
+    return settings
 
 
 def _wait_ready(process: subprocess.Popen[str], log: Path, url: str) -> None:
