@@ -135,11 +135,16 @@ def _tls_options(security: Security | None) -> list[str]:
     if security is None:
         return []
     authority = security.authority
-    options = ["--certificate", str(authority.server_certificate_path), "--key", str(authority.server_key_path)]
+    # Session tickets as the gateway has them: they are work in every handshake, not only where a session is resumed.
+    options = [
+        "--certificate",
+        str(authority.server_certificate_path),
+        "--key",
+        str(authority.server_key_path),
+        "--tickets",
+    ]
     if security.charge_points:
         options += ["--authority", str(authority.certificate_path)]
-    if security.resumes:
-        options.append("--tickets")
     return options
 
 

@@ -85,7 +85,7 @@ _ROWS = (
     Refusal("token_invalid", 401, "the token is wrong"),
     # A TLS certificate cannot be asked for by a 401, which has to name a scheme (RFC 9110 section 15.5.2).
     Refusal("mtls_missing_cert", 403, "no client certificate"),
-    Refusal("mtls_not_authorized", 403, "the client certificate was not verified"),
+    Refusal("mtls_not_authorized", 403, "the client certificate was not verified, or a part of it cannot be read"),
     Refusal("mtls_expired", 403, "the client certificate is outside of its validity"),
     Refusal("mtls_revoked", 403, "the client certificate is revoked"),
     Refusal("mtls_binding_missing", 403, "the identity record names no client certificate"),

@@ -11,6 +11,7 @@ What txredisapi 1.6 does, and what is done about it:
   ``pick``, which has one or has none, and never join the library's queue.
 * A connection counts as ready as soon as TCP is up, although TLS may still fail, the password may be missing or the
   server may be frozen: one joins the pool when it has answered a PING.
+* It writes commands argument by argument in Python: hiredis writes them in C.
 * A server that is not Redis raises inside ``dataReceived``, for the reactor to log: the connection is ended instead.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 import txredisapi
 from attrs import define, field
+from hiredis import pack_command
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -60,6 +62,10 @@ class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]  # the base h
         except txredisapi.InvalidData:
             self.factory.note_trouble("the server does not speak the Redis protocol")
             self.factory.drop(self)
+
+    def _build_command(self, *args: bytes | str | int, **_: object) -> bytes:
+        command: bytes = pack_command(args)  # type: ignore[arg-type]  # of any length, unlike its type
+        return command
 
     def connectionLost(self, why: Failure) -> None:
         if not isinstance(why.value, ConnectionDone | ConnectionAborted):

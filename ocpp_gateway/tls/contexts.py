@@ -7,8 +7,9 @@ about revocation - comes after it, on every connection.
 Sessions are resumed, by tickets or, for TLS 1.2 clients without them, by session id: a fleet that reconnects costs no
 signatures. A resumed handshake verifies no chain. It need not: the keys of tickets and the cache of sessions belong to
 one context, and a context to one state of CA bundle and CRLs. Whatever changes them, and the end of any of them, makes
-new contexts, which know none of the old sessions (``reloading``). The certificate itself is part of the session, so what comes after the
-handshake sees it as if it had been shown. No context serves longer than ``reloading.LIFETIME``, nor do its ticket keys.
+new contexts, which know none of the old sessions (``reloading``). The certificate itself is part of the session, so
+what comes after the handshake sees it as if it had been shown. No context serves longer than ``reloading.LIFETIME``,
+nor do its ticket keys.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ Fault = Callable[[x509.Certificate], str | None]
 """The reason for which a certificate of a client's chain is refused though it was rightly issued, or None."""
 
 
-def build_context(material: TlsMaterial, policy: TlsPolicy, client_auth: ClientAuth, fault: Fault) -> SSL.Context:
-    """A server's context. ``fault`` is asked about each certificate of each client's chain.
+def build_context(
+    material: TlsMaterial, policy: TlsPolicy, client_auth: ClientAuth, fault: Fault | None
+) -> SSL.Context:
+    """A server's context. ``fault``, if there is one, is asked about each certificate of each client's chain.
 
     Raises TlsFilesBroken if OpenSSL does not take one of our certificates, for a weak signature say. May be called in a
     thread.
@@ -89,7 +92,7 @@ def _readable(data: bytes) -> Iterator[str]:
 
 
 def _ask_for_certificates(
-    context: SSL.Context, authorities: Iterable[x509.Certificate], client_auth: ClientAuth, fault: Fault
+    context: SSL.Context, authorities: Iterable[x509.Certificate], client_auth: ClientAuth, fault: Fault | None
 ) -> None:
     store = context.get_cert_store()
     assert store is not None  # a context has one from its beginning
@@ -106,7 +109,7 @@ def _ask_for_certificates(
 class _Judge:
     """Judges clients' chains. It knows neither context nor connection, so that nothing keeps either alive."""
 
-    fault: Fault
+    fault: Fault | None
 
     def goes_on(self, connection: SSL.Connection, shown: crypto.X509, error: int, depth: int, is_good: int) -> bool:
         """Whether to go on with a chain: OpenSSL asks for each thing wrong with a certificate, then for each good one.
@@ -115,7 +118,7 @@ class _Judge:
         The reason of a refusal is left on the connection for ``failures``.
         """
         reason = None if is_good else _of_openssl(error, depth)
-        if reason is None:
+        if reason is None and self.fault is not None:
             try:
                 reason = self.fault(shown.to_cryptography())
             except Exception:  # pyOpenSSL would raise it in the next connection of this context

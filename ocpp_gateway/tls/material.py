@@ -83,7 +83,7 @@ class TlsMaterial:
     """The same over CA bundle and CRLs: what client certificates are judged by."""
 
     def next_end(self, now: float) -> float:
-        """When, after ``now``, the first CA or CRL comes to its end (seconds since the epoch; infinity if none does)."""
+        """When, after ``now``, the first CA or CRL comes to its end (seconds since the epoch; or infinity)."""
         ends = [each.not_valid_after_utc.timestamp() for each in self.authorities]
         ends += [each.next_update for each in self.revocation_lists if each.next_update is not None]
         # One past the last second in which it was good.

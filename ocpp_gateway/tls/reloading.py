@@ -211,7 +211,8 @@ class TlsContexts:
         return self._build(material)
 
     def _build(self, material: TlsMaterial) -> _InForce:
-        contexts = {each: build_context(material, self.policy, each, self._fault_of) for each in self.clients}
+        fault = self._fault_of if material.revocation_lists else None
+        contexts = {each: build_context(material, self.policy, each, fault) for each in self.clients}
         revocations = Revocations.of(material.revocation_lists, material.authorities)
         lifetime = min(LIFETIME, material.next_end(self.clock.now()) - self.clock.now())
         return _InForce(material, revocations, contexts, self.clock.monotonic() + lifetime)

@@ -19,12 +19,20 @@ _MAX_LEVELS = 16
 """CAs may have certified one another in a circle."""
 
 
+@frozen
+class _Authority:
+    issuer: str | None
+    """None: itself."""
+
+    serial_number: int
+
+
 @frozen(eq=False)
 class Revocations:
     """The lists by their issuers, and how the CAs of the bundle hang together."""
 
     _lists: Mapping[str, Sequence[RevocationList]] = field(factory=dict, repr=False)
-    _authorities: Mapping[str, Sequence[x509.Certificate]] = field(factory=dict, repr=False)
+    _authorities: Mapping[str, Sequence[_Authority]] = field(factory=dict, repr=False)
 
     @classmethod
     def of(cls, lists: Iterable[RevocationList], bundle: Iterable[x509.Certificate]) -> Revocations:
@@ -32,9 +40,12 @@ class Revocations:
         by_issuer: dict[str, list[RevocationList]] = {}
         for each in lists:
             by_issuer.setdefault(name_key(each.issuer), []).append(each)
-        by_subject: dict[str, list[x509.Certificate]] = {}
+        by_subject: dict[str, list[_Authority]] = {}
         for certificate in bundle:
-            by_subject.setdefault(name_key(certificate.subject.rfc4514_string()), []).append(certificate)
+            subject = name_key(certificate.subject.rfc4514_string())
+            issuer = None if certificate.issuer == certificate.subject else certificate.issuer.rfc4514_string()
+            authority = _Authority(None if issuer is None else name_key(issuer), certificate.serial_number)
+            by_subject.setdefault(subject, []).append(authority)
         return cls(by_issuer, by_subject)
 
     def __bool__(self) -> bool:
@@ -47,6 +58,8 @@ class Revocations:
         the epoch); None if nothing. The same is asked of the CAs above it, as far as the bundle has them: what a
         revoked one has issued is no better. No list of an issuer: nothing is known against what it has issued.
         """
+        if not self._lists:
+            return None
         return self._fault(name_key(issuer), serial_number, now, _MAX_LEVELS)
 
     def _fault(self, issuer: str, serial_number: int, now: float, levels: int) -> str | None:
@@ -60,8 +73,7 @@ class Revocations:
             return "mtls_crl_expired"
         return above
 
-    def _fault_of_authority(self, authority: x509.Certificate, now: float, levels: int) -> str | None:
-        if authority.issuer == authority.subject or levels == 0:
+    def _fault_of_authority(self, authority: _Authority, now: float, levels: int) -> str | None:
+        if authority.issuer is None or levels == 0:
             return None  # nobody is above it
-        above = name_key(authority.issuer.rfc4514_string())
-        return self._fault(above, authority.serial_number, now, levels - 1)
+        return self._fault(authority.issuer, authority.serial_number, now, levels - 1)

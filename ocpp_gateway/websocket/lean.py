@@ -61,6 +61,10 @@ class LeanServerProtocol(WebSocketServerProtocol):
         """Twisted's: the connection is gone. A peer's doing is nothing to log as an error."""
         self._connectionLost(reason)  # type: ignore[arg-type]  # called str there, and taken for a Failure
 
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Autobahn's: write ``data``. It is never chopped here, and its octets are counted elsewhere."""
+        self.transport.write(data)
+
     # The opening handshake.
 
     def read_handshake(self, head: RequestHead, subprotocols: Sequence[str]) -> None:

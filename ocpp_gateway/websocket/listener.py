@@ -20,7 +20,6 @@ _BACKLOG = 1024
 def over_tls(reactor: Any, factory: IProtocolFactory, connections: IOpenSSLServerConnectionCreator) -> IProtocolFactory:
     """``factory``, over TLS."""
     wrapped: IProtocolFactory = TLSMemoryBIOFactory(connections, False, factory, reactor)
-    wrapped.noisy = False  # type: ignore[attr-defined]  # Factory's; else it logs its start
     return wrapped
 
 

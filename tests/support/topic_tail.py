@@ -1,4 +1,4 @@
-"""A topic followed from its beginning: for tests that wait for one event after the other."""
+"""Topics followed from their beginning: for tests that wait for one event after the other."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from confluent_kafka import Consumer, TopicPartition
 
 
 class TopicTail:
-    """``with TopicTail(brokers, topic) as tail``: ``wait_for`` gives events as they come; every wait is bounded."""
+    """``with TopicTail(brokers, topic, ...) as tail``; every wait is bounded. Events of one key are in order."""
 
-    def __init__(self, brokers: str, topic: str) -> None:
-        self._topic = topic
-        self._is_assigned = False
+    def __init__(self, brokers: str, *topics: str) -> None:
+        self._missing = set(topics)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": brokers,
@@ -38,24 +37,42 @@ class TopicTail:
                 if wanted(event):
                     return event
             seen = len(self.events)
-            assert time.monotonic() < deadline, f"no such event in {self._topic}; the last: {self.events[-5:]}"
+            assert time.monotonic() < deadline, f"no such event; the last: {self.events[-5:]}"
             self._poll()
 
+    def of(self, charge_point_id: str, count: int) -> list[dict[str, Any]]:
+        """All events of a charge point, as soon as there are ``count`` of them."""
+        number = 0
+
+        def is_last(event: dict[str, Any]) -> bool:
+            nonlocal number
+            number += event.get("chargePointId") == charge_point_id
+            return number == count
+
+        self.wait_for(is_last)
+        return [event for event in self.events if event.get("chargePointId") == charge_point_id]
+
     def _poll(self) -> None:
-        if not self._is_assigned:
-            found = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic]
-            if found.error is not None or not found.partitions:
-                self._consumer.poll(0.05)  # nothing has been published yet; the topic is not there
-                return
-            self._consumer.assign([TopicPartition(self._topic, partition, 0) for partition in found.partitions])
-            self._is_assigned = True
-        message = self._consumer.poll(0.5)
+        if self._missing:
+            self._assign()
+        message = self._consumer.poll(0.05 if self._missing else 0.5)
         if message is None:
             return
         assert message.error() is None, message.error()
         value = message.value()
         assert isinstance(value, bytes)
         self.events.append(json.loads(value))
+
+    def _assign(self) -> None:
+        """Begin with the topics that are there by now; the gateway's first event makes one."""
+        new = []
+        for topic in tuple(self._missing):
+            found = self._consumer.list_topics(topic, timeout=10).topics[topic]
+            if found.error is None and found.partitions:
+                self._missing.remove(topic)
+                new += [TopicPartition(topic, partition, 0) for partition in found.partitions]
+        if new:
+            self._consumer.incremental_assign(new)
 
     def __enter__(self) -> TopicTail:
         return self

@@ -1,0 +1,66 @@
+"""What a new connection is given, before anything is read from it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from ocpp_gateway.websocket.factory import OcppFactory
+from ocpp_gateway.websocket.lean import OPTIONS
+from ocpp_gateway.websocket.listener import listen
+
+
+class _Factory(OcppFactory):
+    """Hands out its one protocol when it is connected, and when it is gone."""
+
+    def __init__(self) -> None:
+        # Nothing is read, so nobody is asked whether it may come in.
+        nobody: Any = None
+        super().__init__(
+            reactor=reactor,
+            opening=nobody,
+            sessions=nobody,
+            refusals=nobody,
+            counters=nobody,
+            is_tls=False,
+            handshake_timeout=30.0,
+            max_message_bytes=4321,
+        )
+        self.connected: Deferred[Any] = Deferred()
+        self.gone: Deferred[None] = Deferred()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        factory = self
+
+        class Told(factory.protocol):
+            def connectionMade(self) -> None:
+                super().connectionMade()
+                factory.connected.callback(self)
+
+            def connectionLost(self, reason: Any) -> None:
+                super().connectionLost(reason)
+                factory.gone.callback(None)
+
+        protocol = Told()
+        protocol.factory = self
+        return protocol
+
+
+@pytest_twisted.ensureDeferred
+async def test_small_writes_are_not_held_back_and_options_are_not_copied() -> None:
+    factory = _Factory()
+    port = await listen(reactor, "127.0.0.1", 0, factory, "HOST", "PORT")
+    address: Any = port.getHost()
+    try:
+        with socket.create_connection(("127.0.0.1", address.port), timeout=5):
+            protocol = await factory.connected
+            assert protocol.transport.getTcpNoDelay()
+            assert protocol.maxMessagePayloadSize == 4321
+            assert not vars(protocol).keys() & set(OPTIONS)
+        await factory.gone
+    finally:
+        await maybeDeferred(port.stopListening)
