@@ -12,7 +12,7 @@ READY := .venv/.ready
 help:
 	@sed -n 's/^# //p' Makefile
 	@echo "make test-kafka  the Kafka tests against a real Apache Kafka (fetched through Maven)"
-	@echo "make bench       messages per second and memory, beside a plain Autobahn echo server"
+	@echo "make bench       messages and handshakes per second, CPU and memory, beside plain Autobahn servers (10 minutes)"
 
 venv: $(READY)
 
@@ -47,6 +47,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/messages.py
+	$(BIN)/python benchmarks/handshakes.py
 	$(BIN)/python benchmarks/memory.py
 
 clean:
