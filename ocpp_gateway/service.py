@@ -33,7 +33,7 @@ from ocpp_gateway.ops.dev_state import DevState, default_path
 from ocpp_gateway.ops.garbage import settle_garbage
 from ocpp_gateway.ops.http import site
 from ocpp_gateway.ops.metrics import Metrics
-from ocpp_gateway.ops.signals import reload_on_hangup, stop_on_signals
+from ocpp_gateway.ops.signals import ignore_hangup, reload_on_hangup, stop_on_signals
 from ocpp_gateway.ops.tls_metrics import families
 from ocpp_gateway.ports import Ports
 from ocpp_gateway.redis.url import RedisUrl
@@ -265,6 +265,7 @@ class Gateway(Service):
         self._stopping = True
         if self._starting is not None and not self._starting.called:
             self._starting.cancel()
+        ignore_hangup()
         log.info("Stopping", event="gateway.stopping")
         for step in (
             self._stop_listening,

@@ -15,6 +15,7 @@ from twisted.internet.base import ReactorBase
 from twisted.python import usage
 
 from ocpp_gateway.errors import ConfigError
+from ocpp_gateway.ops.signals import ignore_hangup
 from ocpp_gateway.settings import EMBEDDED, Settings, read, variable
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def use_monotonic_timers() -> None:
 def makeService(options: Options) -> IService:
     """Twisted's entry point: the gateway as one service."""
     use_monotonic_timers()
+    ignore_hangup()  # until there are files to read again
     from twisted.internet import reactor
 
     from ocpp_gateway.service import assemble

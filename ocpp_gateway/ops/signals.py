@@ -24,6 +24,11 @@ def stop_on_signals(reactor: Any) -> None:
         signal.signal(number, stop)
 
 
+def ignore_hangup() -> None:
+    """SIGHUP does nothing: before there is anything to reload, and when it is all over."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def reload_on_hangup(reactor: Any, reload: Callable[[], None]) -> None:
     """From now on SIGHUP, which would end the process, calls ``reload`` in ``reactor``."""
     signal.signal(signal.SIGHUP, lambda _number, _frame: reactor.callFromThread(reload))
