@@ -232,6 +232,7 @@ class Gateway(Service):
             kafka_brokers=dependencies.brokers,
             http_port=http_port,
             ocpp_port=ocpp_port,
+            tls=self.settings.ocpp_tls_enabled,
             pid=os.getpid(),
         )
         try:

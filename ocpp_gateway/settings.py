@@ -50,7 +50,9 @@ _MAX_SCRYPT_BYTES = 1 << 30
 
 
 def _setting(default: _Value, convert: Callable[[str], _Value], help_text: str, *, secret: bool = False) -> _Value:
-    value: _Value = attrs.field(default=default, metadata={"convert": convert, "help": help_text, "secret": secret})
+    value: _Value = attrs.field(
+        default=default, repr=not secret, metadata={"convert": convert, "help": help_text, "secret": secret}
+    )
     return value
 
 
@@ -276,8 +278,12 @@ def _tls_contradictions(settings: Settings) -> list[str]:
     extra = dict(settings.websocket_ocpp_extra_ports)
     if {settings.port, settings.websocket_ocpp_port} & extra.keys():
         problems.append("WEBSOCKET_OCPP_EXTRA_PORTS must differ from PORT and WEBSOCKET_OCPP_PORT")
+    if settings.ocpp_tls_client_auth != "off" and not settings.ocpp_tls_enabled:
+        problems.append(
+            "OCPP_TLS_CLIENT_AUTH needs OCPP_TLS_ENABLED=true: without TLS there are no client certificates"
+        )
     kinds = client_auths(settings)
-    if settings.ocpp_tls_enabled or kinds:
+    if kinds:
         for field_name in ("ocpp_tls_cert_path", "ocpp_tls_key_path"):
             if not getattr(settings, field_name):
                 problems.append(f"{variable(field_name)} is needed for TLS ('ocpp-gateway pki init' makes one to try)")

@@ -42,6 +42,7 @@ from ocpp_gateway.routing.uplink import EventBus, Uplink
 from ocpp_gateway.routing.writability import Writability
 from ocpp_gateway.session.opening import Opening
 from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.session.record_log import RecordLog
 from ocpp_gateway.session.refusals import Refusals
 from ocpp_gateway.session.registry import Sessions
 from ocpp_gateway.session.session import SessionLimits
@@ -58,6 +59,9 @@ _VERIFIED_SECONDS = 3600.0
 _VERIFIED_ENTRIES = 200_000
 _COOLDOWN_ENTRIES = 10_000
 _READMISSION_BURST_SECONDS = 1.0
+_SECURITY_SHARE = 0.02
+"""Of the records that may wait for Kafka, those that may be security events."""
+
 KAFKA_UNAVAILABLE = CloseReason.KAFKA_UNAVAILABLE.label
 
 
@@ -132,6 +136,7 @@ def wire(
         clock=clock,
         node_id=settings.node_id,
         counters=metrics,
+        max_waiting=max(1, int(settings.kafka_max_pending * _SECURITY_SHARE)),
     )
 
     # State in Redis.
@@ -151,7 +156,7 @@ def wire(
         uplink=uplink,
         security=security,
         presence=presence,
-        releases=claims,
+        claims=claims,
         limits=SessionLimits(
             max_nesting=settings.ocpp_max_nesting,
             max_bad_frames=settings.ocpp_max_bad_frames,
@@ -194,6 +199,7 @@ def wire(
     redis.observe(redis_changed)
 
     # The door.
+    record_log = RecordLog(cooldown)
     hashing = ThreadedHashing(reactor, threads=_HASHING_THREADS, max_waiting=_MAX_WAITING_HASHES)
     authenticator = _authenticator(settings, hashing, clock)
     proxies = TrustedProxies.parse(settings.ocpp_trusted_proxies)
@@ -208,7 +214,7 @@ def wire(
         adapters=adapters,
         stamps=stamps,
         node_id=settings.node_id,
-        cooldown=cooldown,
+        record_log=record_log,
         counters=metrics,
         clock=clock,
     )
@@ -218,7 +224,7 @@ def wire(
         identities=identities,
         authenticator=authenticator,
         security=security,
-        cooldown=cooldown,
+        record_log=record_log,
         clock=clock,
     )
     watching = Periodic(

@@ -37,6 +37,11 @@ def test_an_empty_value_counts_as_not_given() -> None:
     assert parse(dict.fromkeys(VARIABLES, "")).port == 3001
 
 
+def test_secrets_are_not_in_the_repr() -> None:
+    told = repr(parse({"REDIS_URL": "redis://user:hunter2@redis", "OCPP_TLS_KEY_PASSWORD": "hunter2"}))
+    assert "hunter2" not in told
+
+
 def test_a_secret_is_not_repeated_in_a_problem() -> None:
     with pytest.raises(ConfigError) as raised:
         parse({"HEALTH_METRICS_AUTH_TOKEN": "hunter2\n"})
@@ -74,7 +79,7 @@ def test_what_this_release_cannot_do_may_be_switched_off() -> None:
     [
         ({"OCPP_AUTH_MODE": "mtls"}, ["OCPP_AUTH_MODE"]),
         ({"OCPP_TLS_ENABLED": "true"}, ["OCPP_TLS_CERT_PATH", "OCPP_TLS_KEY_PATH"]),
-        ({"OCPP_TLS_CLIENT_AUTH": "true"}, []),  # no port has TLS
+        ({"OCPP_TLS_CLIENT_AUTH": "true"}, ["OCPP_TLS_CLIENT_AUTH"]),
         (
             {"WEBSOCKET_OCPP_EXTRA_PORTS": "9443=required"},
             ["OCPP_TLS_CERT_PATH", "OCPP_TLS_KEY_PATH", "OCPP_TLS_CA_PATH"],
@@ -94,10 +99,11 @@ def test_what_does_not_fit_together_is_named(environ: dict[str, str], named: lis
 
 
 def test_the_contracts_spellings_are_understood() -> None:
-    settings = parse({"OCPP_TLS_CLIENT_AUTH": "TRUE", "OCPP_TLS_MIN_VERSION": "TLSv1.3"})
+    files = dict.fromkeys(("OCPP_TLS_CERT_PATH", "OCPP_TLS_KEY_PATH", "OCPP_TLS_CA_PATH"), __file__)
+    tls = {**files, "OCPP_TLS_ENABLED": "true"}
+    settings = parse({**tls, "OCPP_TLS_CLIENT_AUTH": "TRUE", "OCPP_TLS_MIN_VERSION": "TLSv1.3"})
     assert (settings.ocpp_tls_client_auth, settings.ocpp_tls_min_version) == ("required", "1.3")
     assert parse({"OCPP_TLS_CLIENT_AUTH": "false"}).ocpp_tls_client_auth == "off"
-    files = dict.fromkeys(("OCPP_TLS_CERT_PATH", "OCPP_TLS_KEY_PATH", "OCPP_TLS_CA_PATH"), __file__)
     ports = parse({**files, "WEBSOCKET_OCPP_EXTRA_PORTS": "9080=plain, 9443=Required"}).websocket_ocpp_extra_ports
     assert ports == ((9080, "plain"), (9443, "required"))
 

@@ -157,9 +157,11 @@ class Authenticator:
         ``is_secure``: over TLS, ours or that of a listed proxy. ``certificate``: of our own TLS connection, its chain
         verified; ``is_revoked``: its fingerprint is among the revoked ones in Redis.
         """
+        if certificate is not None and is_revoked:
+            raise AuthenticationFailed("mtls_revoked")  # also beside a password: somebody has it who should not
         mode = self.mode(record, credentials=credentials, certificate=certificate)
         if mode is AuthMode.MTLS:
-            is_expired = self._check_certificate(record, certificate, is_revoked)
+            is_expired = self._check_certificate(record, certificate)
             return AuthOutcome(mode, security_profile=3, certificate_expired=is_expired)
         if mode is AuthMode.BASIC:
             await self._check_basic(record, credentials, version)
@@ -173,14 +175,10 @@ class Authenticator:
             raise AuthenticationFailed("auth_mode_not_allowed")
         return mode
 
-    def _check_certificate(
-        self, record: IdentityRecord, certificate: ClientCertificate | None, is_revoked: bool
-    ) -> bool:
+    def _check_certificate(self, record: IdentityRecord, certificate: ClientCertificate | None) -> bool:
         """Whether the certificate is past its end, which the record may allow. Raises AuthenticationFailed."""
         if certificate is None:
             raise AuthenticationFailed("mtls_missing_cert")
-        if is_revoked:
-            raise AuthenticationFailed("mtls_revoked")
         check_revocation(record, certificate)
         now = self.clock.now()
         is_expired = now > certificate.not_after

@@ -4,8 +4,9 @@ A verified chain says only that one of the operators' authorities issued the cer
 certificates. Which of them belongs to whom is said by the bindings of the identity record, of which one has to match
 with all the attributes that it gives. A record without bindings takes a certificate that names the charge point.
 
-The organisation that owns the charge point is in the subject's O (A00.FR.404 of OCPP 2.0.1), so several operators with
-authorities of their own can be kept apart: what tenant A's authority issues does not open a charge point of tenant B.
+The organisation that owns the charge point is in the subject's O (A00.FR.404 of OCPP 2.0.1). It is the authority's own
+word, as all of the subject is: where several authorities are trusted that do not trust each other, a binding has to
+give the fingerprint, or the ``issuer`` beside what it asks for.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def check_ownership(
     elif rules.require_binding:
         raise AuthenticationFailed("mtls_binding_missing")
     else:
-        is_bound = _names(certificate, record.charge_point_id)
+        is_bound = names(certificate, record.charge_point_id)
     if not is_bound:
         raise AuthenticationFailed("mtls_binding_mismatch")
 
@@ -131,16 +132,20 @@ def _matches(binding: CertificateBinding, record: IdentityRecord, certificate: C
         and binding.fingerprint in (None, certificate.fingerprint)
         and binding.serial_number in (None, certificate.serial_number)
         and (binding.subject is None or _is_subject(binding.subject, certificate))
+        and (binding.issuer is None or _is_named(binding.issuer, certificate.issuer))
         and (binding.subject_alt_name is None or _has_alternative_names(binding.subject_alt_name, certificate))
     )
 
 
 def _is_subject(text: str, certificate: ClientCertificate) -> bool:
-    expected = parse_name(text)
-    if expected is None:
+    if parse_name(text) is None:
         return text == certificate.common_name
-    actual = parse_name(certificate.subject)
-    return actual is not None and is_same_name(expected, actual)
+    return _is_named(text, certificate.subject)
+
+
+def _is_named(text: str, name: str) -> bool:
+    expected, actual = parse_name(text), parse_name(name)
+    return expected is not None and actual is not None and is_same_name(expected, actual)
 
 
 def _has_alternative_names(text: str, certificate: ClientCertificate) -> bool:
@@ -168,7 +173,7 @@ def _normal(name: str) -> str:
     return name
 
 
-def _names(certificate: ClientCertificate, charge_point_id: str) -> bool:
+def names(certificate: ClientCertificate, charge_point_id: str) -> bool:
     """Whether the common name or an alternative name is ``charge_point_id``, letter for letter.
 
     DNS names are in lower case here, so one never names an identity with capitals: ``CP-1`` and ``cp-1`` may be two.

@@ -30,8 +30,9 @@ class CertificateBinding:
     """A client certificate that the charge point may show; all the attributes that are given have to match.
 
     ``fingerprint`` is SHA-256 in upper-case hex without colons, ``serial_number`` upper-case hex without leading zeros,
-    ``status`` lower case. ``valid_from`` and ``valid_to``: when the binding holds, in seconds since the epoch, both
-    included; ``is_window_readable`` is False if one of them is given but is no time, and then it never holds.
+    ``status`` lower case; ``subject`` and ``issuer`` as stored. ``valid_from``, ``valid_to``: when the binding holds,
+    in seconds since the epoch, both included; ``is_window_readable`` is False if one of them is given but is no time,
+    and then it never holds.
     """
 
     fingerprint: str | None = None
@@ -43,11 +44,19 @@ class CertificateBinding:
     valid_to: float | None = None
     status: str | None = None
     is_window_readable: bool = True
+    issuer: str | None = None
 
     @property
     def names_certificate(self) -> bool:
-        """Whether it gives an attribute of a certificate. One that does not would match all of them, so none."""
+        """Whether it gives an attribute of a certificate beside its issuer. One without would match any, so none."""
         return any((self.fingerprint, self.subject, self.subject_alt_name, self.serial_number))
+
+    @property
+    def is_only_a_number(self) -> bool:
+        """Whether certificates of several authorities may match it, as each of them counts from one."""
+        return self.serial_number is not None and not any(
+            (self.fingerprint, self.subject, self.subject_alt_name, self.issuer)
+        )
 
 
 @frozen
@@ -132,6 +141,8 @@ def _auth(fields: RecordFields) -> AuthRules:
     bindings = [_certificate(certificate) for certificate in fields.nested_list("certificates")]
     if not all(binding.names_certificate for binding in bindings):
         fields.warn("certificates", "an entry names no attribute of a certificate, so it binds nothing")
+    if any(binding.is_only_a_number for binding in bindings):
+        fields.warn("certificates", "a serial number is unique for its issuer only: add issuer or fingerprint")
     # The short form of one binding, which counts where the list is empty.
     short = CertificateBinding(fingerprint=_given_fingerprint(fields), subject=fields.given("subject"))
     if not bindings and short.names_certificate:
@@ -161,6 +172,7 @@ def _certificate(fields: RecordFields) -> CertificateBinding:
         subject=fields.given("subject"),
         subject_alt_name=fields.given("subjectAltName"),
         serial_number=_serial_number(fields),
+        issuer=fields.given("issuer"),
         charge_point_id=fields.text("chargePointId"),
         valid_from=valid_from,
         valid_to=valid_to,

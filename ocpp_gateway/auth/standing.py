@@ -2,7 +2,8 @@
 
 A record that is changed while the charge point is connected counts at once: the session need not wait for a reconnect
 to find its password changed or its certificate revoked. Times of validity are left out, of certificates as of bindings:
-a certificate is renewed over the very connection that it opened (A02 of OCPP 2.0.1), and revocation does that job.
+a certificate is renewed over the very connection that it opened (A02 of OCPP 2.0.1), and revocation does that job. But
+who came with an expired one stays only while the record allows it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Standing:
 
     ``record_digest``: ``hash()`` of the stored record, good within this process. ``credential``: digest over those
     members of the record that the password or token was compared with; empty for a certificate. ``certificate``: the
-    one that the session was let in by; None where it was a secret, whatever certificate was shown beside it.
+    one that the session was let in by; None where it was a secret. ``shown``: the same, or the one shown beside the
+    secret: it must not be a revoked one either.
+    ``is_expired``: it was let in by a certificate that ran out, as its record allowed.
     ``store_id``: which life of the store the record was read in (``redis.identities``); None if not known.
     """
 
@@ -36,6 +39,8 @@ class Standing:
     security_profile: int
     credential: bytes = field(repr=False)
     certificate: ClientCertificate | None
+    shown: ClientCertificate | None
+    is_expired: bool
     address: str
     version: OcppVersion
     station_id: str
@@ -60,6 +65,8 @@ def standing_of(
         security_profile=outcome.security_profile,
         credential=_credential(record, outcome.mode),
         certificate=certificate if outcome.mode is AuthMode.MTLS else None,
+        shown=certificate,
+        is_expired=outcome.certificate_expired,
         address=address,
         version=version,
         station_id=record.station_id,
@@ -84,6 +91,8 @@ def check_standing(standing: Standing, record: IdentityRecord, authenticator: Au
         raise AuthenticationFailed("credential_changed")
     if (record.station_id, record.tenant_id) != (standing.station_id, standing.tenant_id):
         raise AuthenticationFailed("identity_changed")
+    if standing.is_expired and not record.allow_expired_certificate:
+        raise AuthenticationFailed("mtls_expired")
     if standing.certificate is not None:
         check_binding(record, standing.certificate, authenticator.certificate_rules, now=None)
 

@@ -39,7 +39,9 @@ _UPSERTED = "ChargerIdentityUpserted"
 
 @frozen(kw_only=True)
 class Deed:
-    """What was done to an identity: ``change`` is added, replaced, enabled, disabled, removed or certificate_bound.
+    """What was done to an identity.
+
+    ``change`` is added, replaced, changed, enabled, disabled, removed or certificate_bound.
 
     Or to a certificate, certificate_revoked or certificate_unrevoked, with no charge point where it is for all.
     """

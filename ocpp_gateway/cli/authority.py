@@ -93,7 +93,13 @@ class Authority:
         self, common_name: str, organization: str | None, kind: KeyKind, *, days: int, now: datetime
     ) -> Issued:
         """A client certificate; its owner is the authority's if not said. ValueError for a name that it cannot have."""
-        return self._issue(_name(organization or self.organization, common_name), kind, None, days=days, now=now)
+        return self._issue(
+            _name(self.organization if organization is None else organization, common_name),
+            kind,
+            None,
+            days=days,
+            now=now,
+        )
 
     def revocation_list(
         self, revoked: Iterable[x509.RevokedCertificate], number: int, *, days: int, now: datetime
@@ -164,6 +170,10 @@ def _key_pem(key: PrivateKey) -> bytes:
 
 
 def _name(organization: str, common_name: str) -> x509.Name:
+    if not organization.strip():
+        raise ValueError("the organization says nothing")
+    if not common_name.strip():
+        raise ValueError("the common name says nothing")
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),

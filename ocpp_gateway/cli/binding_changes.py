@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 LIVE_SECONDS = 5
 """So soon, at the latest, a live connection ends that its record does not let in any more."""
 
+LIVE_NOTE = f"A connection that it has now, and may not have any more, ends within {LIVE_SECONDS} seconds."
+
 
 def charge_points_certificate(path: Path) -> ClientCertificate:
     """The certificate in a file, if a charge point can show it. Raises Failure; warns of one that is over."""
@@ -38,6 +41,28 @@ def charge_points_certificate(path: Path) -> ClientCertificate:
     return facts
 
 
+def tell_common_name(charge_point_id: str, facts: ClientCertificate) -> None:
+    """Say what its common name means to the gateway, where that is not the charge point's identity."""
+    from ocpp_gateway.auth.bindings import names
+    from ocpp_gateway.simulator.messages import LONGEST_SERIAL_NUMBER
+
+    if names(facts, charge_point_id):
+        return
+    name = facts.common_name
+    if name is not None and len(name) <= LONGEST_SERIAL_NUMBER:
+        text = (
+            f"Its common name {name} is not its identity, so it is taken for the charge point's serial number: with "
+            "OCPP 2.x a BootNotification that names another one ends the connection (OCPP 2.0.1 B01.FR.11)."
+        )
+    else:
+        said = "no common name" if name is None else f"the common name {name}"
+        text = (
+            f"Warning: the certificate has {said}: neither the charge point's identity nor, for OCPP 2.x, a serial "
+            f"number (1 to {LONGEST_SERIAL_NUMBER} characters), so no BootNotification is compared with it."
+        )
+    click.echo(printable(text), err=True)
+
+
 def bind_to(
     places: Places,
     charge_point_id: str,
@@ -50,14 +75,17 @@ def bind_to(
 ) -> None:
     """Write ``binding``, which asks for the certificate with these ``facts``, and say so. Raises Failure."""
     fingerprint = facts.fingerprint
+    had_certificate = False
 
     def with_binding(record: records.Record) -> records.Record:
+        nonlocal had_certificate
+        had_certificate = records.auth_type_of(record).strip().lower() == bindings.MTLS
         in_record = {*bindings.revoked_in(record)}
         in_record |= {
             bindings.fingerprint_of(other) for other in bindings.bindings_of(record) if bindings.is_revoked(other)
         }
         if fingerprint in in_record:
-            raise _revoked(places, fingerprint, f" --charge-point {charge_point_id}")
+            raise _revoked(places, fingerprint, f" --charge-point {shlex.quote(charge_point_id)}")
         return bindings.bound(record, binding, replace=replace, keep_type=keep_type, now=time.time())
 
     async def work(identities: Identities) -> list[Deed]:
@@ -77,15 +105,20 @@ def bind_to(
             )
         ]
 
-    changed(places, work)
-    by = "" if "fingerprint" in binding else f" (any certificate with the subject {binding['subject']})"
-    click.echo(f"{printable(charge_point_id)} bound to {fingerprint}{printable(by)}")
-    click.echo(
-        "Its password still holds, until it is bound without --keep-type."
-        if keep_type
-        else f"A connection that it has now, and may not have any more, ends within {LIVE_SECONDS} seconds.",
-        err=True,
+    record = changed(places, work)[0].record
+    by = (
+        ""
+        if "fingerprint" in binding
+        else f" (any certificate with the subject {binding['subject']} from {binding['issuer']})"
     )
+    click.echo(f"{printable(charge_point_id)} bound to {fingerprint}{printable(by)}")
+    still_has_password = keep_type and not had_certificate
+    if still_has_password:
+        # From then on it would be a lower security profile than the last one.
+        until = "" if record.get("allowProfileDowngrade") is True else " until it first connects with the certificate"
+        click.echo(f"Its password still holds{until}.", err=True)
+    if replace or not still_has_password:
+        click.echo(LIVE_NOTE, err=True)
 
 
 def _revoked(places: Places, fingerprint: str, where: str) -> Failure:

@@ -1,9 +1,9 @@
 """Client certificates in identity records (docs/WIRE.md, ``auth.certificates``). Pure: JSON in, JSON out.
 
 A certificate is bound by fingerprint and serial number, which is one certificate and no other: to rotate, the next one
-is bound beside it, and the old one revoked or let run out. Bound by its subject, any certificate with that subject from
-any authority that the gateway trusts opens the charge point: that survives renewals, and wants an authority which
-gives each name to one charge point only.
+is bound beside it, and the old one revoked or let run out. Bound by its subject and issuer, any certificate with that
+subject from that authority opens the charge point: that survives renewals, and wants an authority which gives each name
+to one charge point only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from ocpp_gateway.clock import iso_millis
 if TYPE_CHECKING:
     from ocpp_gateway.auth.certificates import ClientCertificate
 
-ATTRIBUTES = ("fingerprint", "subject", "subjectAltName", "serialNumber", "chargePointId")
+ATTRIBUTES = ("fingerprint", "subject", "issuer", "subjectAltName", "serialNumber", "chargePointId")
 """What a binding may ask of a certificate, and ``chargePointId``, whose it is."""
 
-_MTLS = "mtls"
+MTLS = "mtls"
+"""The type of a charge point that shows a certificate."""
+
 _REVOKED = "revoked"
 _PASSWORD_TYPES = ("basic", "token")
 
@@ -32,9 +34,9 @@ def binding_of(
 ) -> Record:
     """The binding that asks for ``certificate``, or for its whole subject. ValueError if that cannot be compared."""
     if by_subject:
-        if parse_name(certificate.subject) is None:
-            raise ValueError("its subject is empty, or of a kind that the gateway does not compare")
-        binding: Record = {"subject": certificate.subject}
+        if parse_name(certificate.subject) is None or parse_name(certificate.issuer) is None:
+            raise ValueError("its subject or issuer is empty, or of a kind that the gateway does not compare")
+        binding: Record = {"subject": certificate.subject, "issuer": certificate.issuer}
     else:
         binding = {"fingerprint": certificate.fingerprint, "serialNumber": certificate.serial_number}
     for name, when in (("validFrom", valid_from), ("validTo", valid_to)):
@@ -60,14 +62,21 @@ def bound(record: Record, binding: Record, *, replace: bool, keep_type: bool, no
     ]
     allowed = [entry for entry in _list(auth.get("allowedTypes")) if isinstance(entry, str)]
     if not keep_type:
-        auth["type"] = _MTLS
-    elif not allowed and auth.get("type") != _MTLS:
+        auth["type"] = MTLS
+    elif not allowed and auth.get("type") != MTLS:
         # Only where it names mtls is a certificate taken in a password's place; so that the rest goes on as before,
         # it names what was allowed while it named nothing.
         allowed = [auth["type"]] if auth.get("type") else list(_PASSWORD_TYPES)
-    if allowed and _MTLS not in [entry.strip().lower() for entry in allowed]:
-        auth["allowedTypes"] = [*allowed, _MTLS]
+    if allowed and MTLS not in [entry.strip().lower() for entry in allowed]:
+        auth["allowedTypes"] = [*allowed, MTLS]
     return _with_auth(record, auth, now)
+
+
+def may_show_one(record: Record) -> bool:
+    """A certificate is taken from it; also where OCPP_AUTH_MODE decides, because only the gateway knows that."""
+    auth = _auth(record)
+    own = _plain(auth.get("type"))
+    return own in ("", MTLS.upper()) or MTLS.upper() in map(_plain, _list(auth.get("allowedTypes")))
 
 
 def revoked(record: Record, fingerprint: str, now: float) -> Record | None:

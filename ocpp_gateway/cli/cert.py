@@ -13,7 +13,7 @@ import click
 from attrs import frozen
 
 from ocpp_gateway.cli import bindings, records
-from ocpp_gateway.cli.binding_changes import LIVE_SECONDS, bind_to, charge_points_certificate
+from ocpp_gateway.cli.binding_changes import LIVE_SECONDS, bind_to, charge_points_certificate, tell_common_name
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure, printable
 from ocpp_gateway.cli.identity_changes import changed, edit, unknown
@@ -62,8 +62,7 @@ def cert() -> None:
     "--subject-only/--fingerprint",
     "by_subject",
     default=False,
-    help="Bind whatever certificate has this subject, from any authority that the gateway trusts; or this very "
-    "certificate [default].",
+    help="Bind whatever certificate has this subject and this issuer; or this very certificate [default].",
 )
 @click.option("--replace", is_flag=True, help="In place of the certificates bound so far, not beside them.")
 @click.option(
@@ -90,6 +89,9 @@ def bind(
 
     The binding asks for fingerprint and serial number, so it holds for this one certificate: bind the next one beside
     it before the charge point gets it, and the change needs no moment. With --subject-only it holds for every renewal.
+
+    A common name of at most 25 characters that is not the identity is taken for the serial number of the charge point:
+    with OCPP 2.x its BootNotification has to name the same one (OCPP 2.0.1 B01.FR.11).
     """
     if valid_from is not None and valid_to is not None and valid_from >= valid_to:
         raise click.UsageError("--valid-from must be before --valid-to.")
@@ -98,6 +100,9 @@ def bind(
         binding = bindings.binding_of(facts, by_subject=by_subject, valid_from=valid_from, valid_to=valid_to)
     except ValueError as error:
         raise Failure(f"{cert_file} cannot be bound like this: {error}.", "Bind it without --subject-only.") from None
+    if valid_to is not None and valid_to.timestamp() < time.time():
+        click.echo("Warning: --valid-to is over already: the binding opens nothing.", err=True)
+    tell_common_name(charge_point_id, facts)
     bind_to(places, charge_point_id, facts, binding, replace=replace, keep_type=keep_type, reason=reason)
 
 
@@ -183,12 +188,9 @@ def list_certificates(places: Places, charge_point_id: str | None, as_json: bool
         listed = [{"chargePointId": cp_id, **binding, "state": state} for cp_id, binding, state in rows]
         click.echo(json.dumps({"bindings": listed, "revokedFingerprints": revoked}, indent=2))
         return
-    from rich.console import Console
+    from ocpp_gateway.cli.tables import bindings_view, display
 
-    from ocpp_gateway.cli.tables import bindings_table
-
-    if rows:
-        Console(highlight=False, markup=False).print(bindings_table(rows))
+    display(bindings_view(rows))
     for fingerprint in revoked:
         click.echo(f"revoked: {printable(fingerprint)}")
     click.echo(f"{len(rows)} binding{'' if len(rows) == 1 else 's'}, {len(revoked)} revoked", err=True)
@@ -209,7 +211,11 @@ class _Named:
         fingerprint = fingerprint_in(target)
         if fingerprint is not None and not path.exists():
             return cls(fingerprint)
-        facts = facts_of(certificate_in(path), path)
+        try:
+            facts = facts_of(certificate_in(path), path)
+        except Failure as failure:
+            hint = "" if path.exists() else "A fingerprint is SHA-256: 64 hexadecimal digits, with or without colons."
+            raise Failure(failure.message, hint) from None
         return cls(facts.fingerprint, facts.serial_number)
 
     def deed(

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from ocpp_gateway.cli import records
 from ocpp_gateway.cli.charger_add import add
+from ocpp_gateway.cli.charger_set import set_rules
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure, printable
 from ocpp_gateway.cli.identity_changes import changed, set_status, unknown
@@ -32,9 +33,9 @@ class _Kept:
     profile: bytes | None
 
 
-@click.group(short_help="Who may connect: add, show, list, enable, disable, remove.")
+@click.group(short_help="Who may connect: add, set, show, list, enable, disable, remove.")
 def charger() -> None:
-    """Charge points that may connect: add, show, list, enable, disable, remove.
+    """Charge points that may connect: add, set, show, list, enable, disable, remove.
 
     They are records in Redis. A change holds at once: a live connection that its record would not let in any more, as
     disabled, removed or with another password, ends within 5 seconds. When Kafka is named (--kafka-brokers,
@@ -77,9 +78,9 @@ def show(places: Places, charge_point_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**shown, "lastSecurityProfile": last_profile, "session": connected}, indent=2))
         return
-    from ocpp_gateway.cli.tables import record_table
+    from ocpp_gateway.cli.tables import display, record_view
 
-    _print(record_table(shown, last_profile, connected))
+    display(record_view(shown, last_profile, connected))
 
 
 @charger.command("list")
@@ -108,10 +109,10 @@ def list_chargers(places: Places, pattern: str, tenant: str | None, status: str 
         for charge_point_id, record in found:
             click.echo(json.dumps({"chargePointId": charge_point_id, **records.shown(record)}))
         return
-    from ocpp_gateway.cli.tables import list_table
+    from ocpp_gateway.cli.tables import display, list_table
 
     if found:
-        _print(list_table(found))
+        display([list_table(found)])
     click.echo(f"{len(found)} charge point{'' if len(found) == 1 else 's'}", err=True)
 
 
@@ -158,10 +159,5 @@ def remove(places: Places, charge_point_id: str, yes: bool, reason: str) -> None
     click.echo(f"{printable(charge_point_id)} removed")
 
 
-charger.add_command(add)
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    Console(highlight=False, markup=False).print(table)
+for _command in (add, set_rules):
+    charger.add_command(_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -69,7 +70,11 @@ _MTLS_PROFILE = 3
     help="It may come back with a lower security profile than it had [default: no].",
 )
 @click.option("--disabled", is_flag=True, help="Write the record, but do not let it in yet.")
-@click.option("--replace", is_flag=True, help="It may exist: keep what is not said anew, and give it a new password.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="It may exist: keep what is not said anew, and give it a new password ('charger set' leaves that alone).",
+)
 @secret_options
 @reason_option
 @json_option
@@ -138,7 +143,9 @@ def add(
     deed = changed(places, work)[0]
     _show_added(places, charge_point_id, deed, secret, as_json)
     if had_certificate and auth_type != _MTLS and not deed.record.get("allowProfileDowngrade"):
-        click.echo("Once it was let in by its certificate, it needs --allow-downgrade to come with less.", err=True)
+        command = f"ocpp-gateway charger set {shlex.quote(charge_point_id)} --allow-downgrade"
+        text = f"Once it was let in by its certificate, it may not come with less unless you allow it: {command}"
+        click.echo(places.advice(text), err=True)
 
 
 def _show_added(places: Places, cp_id: str, deed: Deed, secret: Secret | None, as_json: bool) -> None:
@@ -154,7 +161,8 @@ def _show_added(places: Places, cp_id: str, deed: Deed, secret: Secret | None, a
         click.echo(f"{kind}: {shown}")
         click.echo("It is shown only now: the gateway stores a hash of it.", err=True)
     if secret is None and not bindings_of(deed.record):
-        text = f"Next: ocpp-gateway cert bind {cp_id} FILE   To try: ocpp-gateway pki issue {cp_id} --bind"
+        word = shlex.quote(cp_id)
+        text = f"Next: ocpp-gateway cert bind {word} FILE   To try: ocpp-gateway pki issue {word} --bind"
         click.echo(places.advice(text), err=True)
     scheme = "wss" if secret is None or places.has_tls() else "ws"
     click.echo(f"Charge point's URL: {scheme}://HOST:{places.ocpp_port()}/ocpp/1.6/{cp_id} (or 2.0.1, 2.1)", err=True)
@@ -183,7 +191,7 @@ def _needs_no_password(charge_point_id: str) -> Failure:
 def _there_already(charge_point_id: str) -> Failure:
     return Failure(
         f"{charge_point_id} is there already.",
-        f"To give it a new password: charger add {charge_point_id} --replace",
+        f"To give it a new password: charger add {shlex.quote(charge_point_id)} --replace",
     )
 
 

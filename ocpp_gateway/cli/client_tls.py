@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import ssl
 from pathlib import Path
 
@@ -48,7 +49,8 @@ class ClientTls:
         for path in filter(None, (cert, key)):
             if not Path(path).is_file():
                 raise Failure(
-                    f"There is no file {path}.", f"To try, make one: ocpp-gateway pki issue {charge_point_id}"
+                    f"There is no file {path}.",
+                    f"To try, make one: ocpp-gateway pki issue {shlex.quote(charge_point_id)}",
                 )
         from ocpp_gateway.cli.certificate_files import certificate_in, facts_of
 

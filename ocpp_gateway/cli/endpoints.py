@@ -84,7 +84,9 @@ class Places:
         return self.environ.get("OCPP_REVOKED_PREFIX") or "revoked-certs"
 
     def has_tls(self) -> bool:
-        """OCPP_TLS_ENABLED, as the gateway reads it."""
+        """The port for charge points speaks TLS: OCPP_TLS_ENABLED, or what the gateway with ``--dev`` says."""
+        if self.dev:
+            return self.dev_state().tls
         return self.environ.get("OCPP_TLS_ENABLED", "").lower() in ("true", "1", "yes", "on")
 
     def identity_pattern(self) -> re.Pattern[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ _NOT_FOR_PRODUCTION = (
 )
 _DAYS = click.IntRange(1, 36_500)
 _CRL_DAYS = 30
+_LONGEST_COMMON_NAME = 64
 _directory_option = click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
@@ -95,12 +97,13 @@ def init(directory: Path, *, hosts: tuple[str, ...], organization: str, days: in
     for text in lost:
         click.echo(printable(text), err=True)
     click.echo(lines, nl=False)
-    click.echo(f"Written to {files.settings}: twistd -n ocpp-gateway --env-file {files.settings}", err=True)
+    click.echo(f"Written to {files.settings}: twistd -n ocpp-gateway --env-file {_word(files.settings)}", err=True)
     click.echo(f"The server certificates are for {', '.join(names)}.", err=True)
     click.echo(f"Charge points trust {files.ca}. To let one in by a certificate:", err=True)
     click.echo("  ocpp-gateway charger add CP-001 --auth mtls", err=True)
-    click.echo(f"  ocpp-gateway pki issue CP-001 --bind --directory {directory}", err=True)
-    click.echo(f"{files.crl} is due in {_CRL_DAYS} days; to sign it anew: ocpp-gateway pki revoke", err=True)
+    click.echo(f"  ocpp-gateway pki issue CP-001 --bind --directory {_word(directory)}", err=True)
+    anew = f"ocpp-gateway pki revoke --directory {_word(directory)}"
+    click.echo(f"{files.crl} is due in {_CRL_DAYS} days; to sign it anew: {anew}", err=True)
     click.echo(_NOT_FOR_PRODUCTION, err=True)
 
 
@@ -111,7 +114,8 @@ def init(directory: Path, *, hosts: tuple[str, ...], organization: str, days: in
 @click.option(
     "--common-name",
     metavar="CN",
-    help="Its serial number, as OCPP wants it [default: its identity, which needs no binding].",
+    help="Its serial number, as OCPP wants it: at most 25 characters, and what a BootNotification of OCPP 2.x then has "
+    "to name (OCPP 2.0.1 B01.FR.11) [default: its identity, which needs no binding].",
 )
 @click.option("--key", "kind", type=click.Choice(["ec", "rsa"]), default="ec", show_default=True)
 @_days_option
@@ -138,7 +142,7 @@ def issue(
     """Issue a charge point's certificate, with its key, from the authority that 'pki init' made. Not for production."""
     from ocpp_gateway.cli import bindings
     from ocpp_gateway.cli.authority import pem
-    from ocpp_gateway.cli.binding_changes import bind_to
+    from ocpp_gateway.cli.binding_changes import bind_to, tell_common_name
     from ocpp_gateway.cli.certificate_files import facts_of
 
     require_identity(places, charge_point_id)
@@ -151,12 +155,18 @@ def issue(
     lost = _told(cert_file) if there else None
     try:
         issued: Issued = authority.charge_point(
-            common_name or charge_point_id, organization, kind, days=days, now=datetime.now(UTC)
+            charge_point_id if common_name is None else common_name,
+            organization,
+            kind,
+            days=days,
+            now=datetime.now(UTC),
         )
     except ValueError as error:
         raise Failure(
             f"No certificate can be made like this: {error}",
-            "" if common_name else "A common name has at most 64 characters: choose one with --common-name.",
+            "A common name has at most 64 characters: choose one with --common-name."
+            if common_name is None and len(charge_point_id) > _LONGEST_COMMON_NAME
+            else "",
         ) from None
     files.write({cert_file: pem(issued.certificate), key_file: issued.key_pem()})
     facts = facts_of(issued.certificate, cert_file)
@@ -168,6 +178,7 @@ def issue(
     click.echo(f"serial number  {facts.serial_number}")
     click.echo(f"fingerprint    {facts.fingerprint}")
     click.echo(f"valid until    {issued.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+    tell_common_name(charge_point_id, facts)
     click.echo(_NOT_FOR_PRODUCTION, err=True)
     if not wants_binding:
         return
@@ -175,9 +186,10 @@ def issue(
     try:
         bind_to(places, charge_point_id, facts, binding, reason="issued by the throw-away authority")
     except Failure as failure:
+        then = f"Then: ocpp-gateway cert bind {shlex.quote(charge_point_id)} {_word(cert_file)}"
         raise Failure(
             f"The certificate is written, and not bound. {failure.message}",
-            places.advice(f"{failure.hint}\nThen: ocpp-gateway cert bind {charge_point_id} {cert_file}".strip()),
+            places.advice(f"{failure.hint}\n{then}".strip()),
         ) from None
 
 
@@ -230,6 +242,11 @@ def revoke(cert_file: Path | None, *, directory: Path, days: int) -> None:
 
 
 pki.add_command(show)
+
+
+def _word(path: Path) -> str:
+    """A path as it has to be typed."""
+    return shlex.quote(str(path))
 
 
 def _own_names() -> list[str]:

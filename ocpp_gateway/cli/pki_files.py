@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,7 +113,8 @@ class PkiDirectory:
         from ocpp_gateway.cli.authority import Authority
 
         if not self.ca.exists() or not self.ca_key.exists():
-            raise Failure(f"There is no authority in {self.path}.", "Make one with: ocpp-gateway pki init")
+            command = f"ocpp-gateway pki init --directory {shlex.quote(str(self.path))}"
+            raise Failure(f"There is no authority in {self.path}.", f"Make one with: {command}")
         try:
             certificate = x509.load_pem_x509_certificate(read(self.ca))
             key = serialization.load_pem_private_key(read(self.ca_key), None)

@@ -35,14 +35,11 @@ def show(place: Path | None, as_json: bool) -> None:
         ]
         click.echo(json.dumps(shown, indent=2))
         return
-    from rich.console import Console
+    from ocpp_gateway.cli.tables import certificate_view, display
 
-    from ocpp_gateway.cli.tables import certificate_table
-
-    console = Console(highlight=False, markup=False)
     for number, each in enumerate(found.values()):
         if number:
-            console.print()
-        console.print(certificate_table(each, now))
+            click.echo()
+        display(certificate_view(each, now))
     if not found:
         raise Failure(f"{chosen} has no certificates.")

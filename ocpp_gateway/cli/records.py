@@ -99,6 +99,15 @@ def with_status(record: Record, status: str, now: float) -> Record:
     return {**record, "status": status, "updatedAt": iso_millis(now)}
 
 
+def with_members(record: Record, members: Mapping[str, Any], now: float) -> Record | None:
+    """The same record with other ``members``, None takes one out; None if they are so already. Absent is false."""
+    other = {name: value for name, value in members.items() if not _is_so(record.get(name), value)}
+    if not other:
+        return None
+    after = {name: value for name, value in {**record, **other}.items() if not (name in other and value is None)}
+    return {**after, "updatedAt": iso_millis(now)}
+
+
 def is_simulated(record: Mapping[str, Any]) -> bool:
     """A simulation wrote it, and nobody has made it theirs since."""
     return record.get("createdBy") == SIMULATION
@@ -147,3 +156,8 @@ def auth_type_of(record: Mapping[str, Any]) -> str:
     """How it authenticates; empty if the gateway's OCPP_AUTH_MODE decides."""
     auth = record.get("auth")
     return text_of(auth, "type") if isinstance(auth, dict) else ""
+
+
+def _is_so(stored: Any, wanted: Any) -> bool:
+    # By type, too: true equals 1, and a record with the one in place of the other is refused as a whole.
+    return (type(stored) is type(wanted) and stored == wanted) or (stored is None and wanted is False)

@@ -25,7 +25,9 @@ _OUR_PATH = re.compile(r"/ocpp/(?:([^/]+)/)?([^/]+)/?")
 
 
 @click.command(short_help="Charge points that boot, charge and come back, from one to hundreds.")
-@click.option("--url", metavar="URL", help="The gateway [default: ws://127.0.0.1:WEBSOCKET_OCPP_PORT]. See above.")
+@click.option(
+    "--url", metavar="URL", help="The gateway [default: that of this machine, wss:// where it has TLS]. See above."
+)
 @click.option("--id", "charge_point_id", metavar="ID", help="Identity of the one charge point [default: CP-001].")
 @click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many charge points.")
 @click.option("--prefix", default="CP-SIM-", show_default=True, help="With --count: identities are this and a number.")
@@ -107,9 +109,9 @@ def simulate(
         raise click.UsageError(
             "--provision is for passwords. For a certificate: charger add ID --auth mtls, then cert bind ID FILE"
         )
-    scheme = "wss" if cert is not None or ca is not None or places.has_tls() else "ws"
-    base = url or f"{scheme}://127.0.0.1:{places.ocpp_port()}"
-    base, named_id, named_version = _taken_apart(base, one=count == 1 and charge_point_id is None)
+    base, named_id, named_version = _taken_apart(
+        url or _here(places, with_tls=cert is not None or ca is not None), one=count == 1 and charge_point_id is None
+    )
     if base.startswith("ws:") and (cert is not None or ca is not None):
         raise click.UsageError("--cert and --ca are for TLS: the --url has to begin with wss://")
     ids = [charge_point_id or named_id or "CP-001"] if count == 1 else [f"{prefix}{n:03d}" for n in range(1, count + 1)]
@@ -167,6 +169,12 @@ def simulate(
         raise Failure(f"{len(fleet.refused)} of {len(ids)} charge points were refused by the gateway.")
     if fleet.tally.lost_messages or (sessions is not None and not fleet.tally.finished_transactions):
         raise SystemExit(1)
+
+
+def _here(places: Places, *, with_tls: bool) -> str:
+    """The gateway of this machine."""
+    scheme = "wss" if with_tls or places.has_tls() else "ws"
+    return f"{scheme}://127.0.0.1:{places.ocpp_port()}"
 
 
 def _taken_apart(url: str, *, one: bool) -> tuple[str, str | None, str | None]:

@@ -1,10 +1,14 @@
-"""Tables for the terminal. Everything in them came from somewhere else, so nothing in them is markup or an escape."""
+"""Tables for the terminal. Everything in them came from somewhere else, so nothing in them is markup or an escape.
+
+A fingerprint is there to be copied, or searched for in a pipe, so it stands in a line that nothing breaks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +23,15 @@ _STATUS_STYLES = {"active": "green", "disabled": "red", "revoked": "red"}
 _KINDS = {"certificate": "certificate", "crl": "revocation list"}
 _WINDOW = ("validFrom", "validTo")
 _SOON_DAYS = 30
+
+View = list[Table | Text]
+"""What ``display`` shows, from top to bottom."""
+
+
+def display(view: View) -> None:
+    """Print it. Tables are as wide as the terminal allows; lines of text may be wider."""
+    if view:
+        Console(highlight=False, markup=False).print(Group(*view), crop=False)
 
 
 def list_table(found: Sequence[tuple[str, records.Record]]) -> Table:
@@ -39,58 +52,60 @@ def list_table(found: Sequence[tuple[str, records.Record]]) -> Table:
     return table
 
 
-def record_table(record: records.Record, last_profile: int | None, session: records.Record | None) -> Table:
+def record_view(record: records.Record, last_profile: int | None, session: records.Record | None) -> View:
     """One identity record, a member a line, with the security profile that the charge point connected with last.
 
-    And with its session, if it is connected.
+    And with its session, if it is connected. Bindings and fingerprints follow, as they need lines of their own.
     """
+    lines: list[Text] = []
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in record.items():
-        if isinstance(value, dict):
-            for inner, inner_value in value.items():
-                _add_member(table, f"{name}.{inner}", inner_value)
+    for name, value in _members(record):
+        if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+            for number, entry in enumerate(value, 1):
+                lines += [_line((f"{name} {number}", "bold")), *_entry(entry)]
+        elif value and name.casefold().endswith(("fingerprint", "fingerprints")):
+            lines.append(_line((name, "bold")))
+            lines += [_line(f"  {_text(entry)}") for entry in (value if isinstance(value, list) else [value])]
         else:
-            _add_member(table, name, value)
+            table.add_row(cell(name), cell(_text(value)))
     table.add_row(cell("last security profile"), cell("none yet" if last_profile is None else str(last_profile)))
     if session is None:
         table.add_row(cell("connected"), cell("no"))
     else:
         since = f"since {records.text_of(session, 'connectedAt')}, OCPP {records.text_of(session, 'ocppVersion')}"
         table.add_row(cell("connected"), cell(f"{since}, on node {records.text_of(session, 'nodeId')}", "green"))
-    return table
+    return [table, *lines]
 
 
-def certificate_table(described: Described, now: float) -> Table:
+def certificate_view(described: Described, now: float) -> View:
     """One certificate or revocation list, a member a line."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row(cell(_KINDS[described.kind]), cell(str(described.file)))
+    lines = []
     for name, value in described.members.items():
         if name == "revoked":
             table.add_row(cell(name), cell(f"{len(value)} certificates: {', '.join(value)}" if value else "none"))
+        elif name == "fingerprint":
+            lines.append(_line((name.ljust(_widest(described)), "bold"), f"  {value}"))
         elif name in ("notAfter", "nextUpdate"):
             table.add_row(cell(name), _ending(records.text_of(described.members, name, "never"), described, now))
         elif value not in (None, [], False):
             table.add_row(cell(name), cell("yes" if value is True else _text(value)))
-    return table
+    return [table, *lines]
 
 
-def bindings_table(rows: Sequence[tuple[str, records.Record, str]]) -> Table:
+def bindings_view(rows: Sequence[tuple[str, records.Record, str]]) -> View:
     """Certificates bound to charge points: whose, what each is good for now, what is asked of it, and when."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("charge point", "state", "certificate"):
-        table.add_column(column, overflow="fold")
+    lines: View = []
     for charge_point_id, binding, state in rows:
+        lines.append(_line((charge_point_id, "bold"), "  ", (state, _STATUS_STYLES.get(state, "yellow"))))
         asked = [f"{name} {records.text_of(binding, name)}" for name in (*ATTRIBUTES, *_WINDOW) if binding.get(name)]
-        table.add_row(
-            cell(charge_point_id),
-            cell(state, _STATUS_STYLES.get(state, "yellow")),
-            cell("\n".join(asked) or "(nothing)"),
-        )
-    return table
+        lines += [_line(f"  {each}") for each in asked or ["(nothing)"]]
+    return lines
 
 
 def cell(text: str, style: str = "") -> Text:
@@ -98,18 +113,32 @@ def cell(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
-def _add_member(table: Table, name: str, value: Any) -> None:
-    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
-        for number, entry in enumerate(value, 1):
-            table.add_row(cell(f"{name} {number}"), cell(_entry(entry)))
-    else:
-        table.add_row(cell(name), cell(_text(value)))
+def _line(*parts: str | tuple[str, str]) -> Text:
+    """A line that is not broken, however long it is."""
+    styled = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(
+        *((printable(text).replace("\n", " "), style) for text, style in styled), no_wrap=True, overflow="ignore"
+    )
 
 
-def _entry(entry: Any) -> str:
+def _members(record: records.Record) -> Iterator[tuple[str, Any]]:
+    """Its members, and those of the objects among them by their paths."""
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", inner_value) for inner, inner_value in value.items())
+        else:
+            yield name, value
+
+
+def _entry(entry: Any) -> list[Text]:
     if not isinstance(entry, dict):
-        return _text(entry)
-    return "\n".join(f"{name} {records.text_of(entry, name)}" for name in entry)
+        return [_line(f"  {_text(entry)}")]
+    return [_line(f"  {name} {records.text_of(entry, name)}") for name in entry]
+
+
+def _widest(described: Described) -> int:
+    """Width of the first column, so that lines beside the table are in line with it."""
+    return max(len(name) for name, value in described.members.items() if value not in (None, [], False))
 
 
 def _ending(text: str, described: Described, now: float) -> Text:

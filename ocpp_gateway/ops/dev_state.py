@@ -25,6 +25,9 @@ class DevState:
     kafka_brokers: str
     http_port: int
     ocpp_port: int
+    tls: bool
+    """The OCPP port speaks TLS."""
+
     pid: int
 
     def write(self, path: Path) -> None:
@@ -35,6 +38,7 @@ class DevState:
             "kafkaBrokers": self.kafka_brokers,
             "httpPort": self.http_port,
             "ocppPort": self.ocpp_port,
+            "tls": self.tls,
             "pid": self.pid,
         }
         path.unlink(missing_ok=True)
@@ -57,6 +61,7 @@ class DevState:
                 kafka_brokers=members["kafkaBrokers"],
                 http_port=members["httpPort"],
                 ocpp_port=members["ocppPort"],
+                tls=members.get("tls") is True,  # files of earlier releases have none
                 pid=members["pid"],
             )
             os.kill(state.pid, 0)

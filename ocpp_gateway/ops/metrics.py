@@ -18,6 +18,7 @@ from prometheus_client.exposition import generate_latest
 from ocpp_gateway.ocppj.actions import csms_actions, send_actions, station_actions
 from ocpp_gateway.ocppj.frames import Quirk
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.session.reasons import CloseReason
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _DURATION_SECONDS = (1.0, 10.0, 60.0, 600.0, 3600.0, 86_400.0, 604_800.0)
@@ -57,7 +58,10 @@ class Metrics:
     """Families about TLS files, where there are any."""
 
     _connections: Counter[OcppVersion] = field(factory=Counter)
-    _closes: Counter[tuple[OcppVersion, str]] = field(factory=Counter)
+    _closes: Counter[tuple[OcppVersion, str]] = field(
+        # All from the beginning: of a series that begins with 1, Prometheus sees no increase.
+        factory=lambda: Counter({(version, reason.label): 0 for version in OcppVersion for reason in CloseReason})
+    )
     _handshakes: Counter[str] = field(factory=Counter)
     _tls_handshakes: Counter[tuple[str, str]] = field(factory=Counter)
     _security_events: Counter[tuple[str, str]] = field(factory=Counter)

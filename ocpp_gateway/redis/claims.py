@@ -26,7 +26,14 @@ class Claims:
     security: SecurityEvents
 
     async def claim_session(
-        self, caller: Caller, version: OcppVersion, connected_at_ms: int, *, security_profile: int, may_downgrade: bool
+        self,
+        caller: Caller,
+        version: OcppVersion,
+        connected_at_ms: int,
+        *,
+        peer: str,
+        security_profile: int,
+        may_downgrade: bool,
     ) -> int:
         """See session.opening.SessionClaims."""
         claim = await self.ownership.claim(
@@ -38,13 +45,17 @@ class Claims:
                 tenant_id=caller.tenant_id,
                 connected_at_ms=connected_at_ms,
                 last_seen_at_ms=connected_at_ms,
+                security_profile=security_profile,
             ),
-            security_profile=security_profile,
             may_downgrade=may_downgrade,
         )
         if claim.previous is not None and claim.previous_alive:
-            self._taken_over(caller, claim, claim.previous)
+            self._taken_over(caller, peer, claim, claim.previous)
         return claim.epoch
+
+    def opened_later(self, charge_point_id: str, epoch: int) -> None:
+        """See session.registry.ClaimedSessions."""
+        self.ownership.opened_later(charge_point_id, epoch)
 
     def release_later(self, charge_point_id: str, epoch: int) -> None:
         """See session.opening.SessionClaims."""
@@ -62,22 +73,24 @@ class Claims:
                 tenant_id=caller.tenant_id,
                 connected_at_ms=who.connected_at_ms,
                 last_seen_at_ms=int(session.last_seen * 1000),
+                security_profile=who.security_profile,
                 epoch=who.epoch,
             )
 
-    def _taken_over(self, caller: Caller, claim: Claim, previous: SessionRecord) -> None:
+    def _taken_over(self, caller: Caller, peer: str, claim: Claim, previous: SessionRecord) -> None:
         """Mostly a charge point that came back before its old connection was missed; or somebody with its secret."""
-        if previous.node_id != self.node_id:
-            log.info(
-                "{charge_point_id} was connected to {previous_node_id} until now",
-                event="session.taken_over",
-                charge_point_id=caller.charge_point_id,
-                previous_node_id=previous.node_id,
-                epoch=claim.epoch,
-            )
+        log.info(
+            "{charge_point_id} was connected to {previous_node_id} until now",
+            event="session.taken_over",
+            charge_point_id=caller.charge_point_id,
+            previous_node_id=previous.node_id,
+            peer=peer,
+            epoch=claim.epoch,
+        )
         self.security.publish(
             "SessionTakenOver",
             {
+                "peer": peer,
                 "epoch": claim.epoch,
                 "previousNodeId": previous.node_id,
                 "previousConnectedAt": previous.connected_at,

@@ -10,8 +10,7 @@ node's lease lives (``nodes``), so that the sessions of a dead node are free at 
 ``session-epochs:{id}`` outlives the record by 30 days; together with the record's own epoch it never runs backwards,
 unless Redis loses its data.
 
-The security profile that a charge point had last is kept in ``security-profiles:{id}``, without an end: a claim with a
-lower one is refused in the same step, so that no two connections at once can slip past it.
+A claim with a lower security profile than the charge point was last connected with is refused (``profiles``).
 
 A release that Redis misses would leave a charge point looking connected. It is owed instead, and ``settle`` makes up
 for it; so is the release of a claim whose answer never came, which may have been carried out all the same.
@@ -19,7 +18,7 @@ for it; so is the release of a claim whose answer never came, which may have bee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,8 +32,9 @@ from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.redis.identities import profile_key
 from ocpp_gateway.redis.nodes import lease_key
+from ocpp_gateway.redis.profiles import SessionProfiles
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord
+from ocpp_gateway.redis.sessions import SessionRecord, record_key
 from ocpp_gateway.redis.shield import shielded
 
 if TYPE_CHECKING:
@@ -82,11 +82,15 @@ class Release(StrEnum):
 
 @frozen
 class _Owed:
-    """A release to make up for. ``epoch`` is 0 where the claim's answer never came; then the moment counts."""
+    """A release to make up for. ``epoch`` is 0 where the claim's answer never came; then the moment counts.
+
+    ``security_profile``: of the session, if Redis is still to be told, else 0.
+    """
 
     charge_point_id: str
     epoch: int
     connected_at_ms: int = 0
+    security_profile: int = 0
 
 
 @define(eq=False, kw_only=True)
@@ -108,38 +112,45 @@ class Ownership:
     _running: set[Deferred[Any]] = field(factory=set, init=False)
     _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
     _landing: list[Deferred[None]] = field(factory=list, init=False)
+    _profiles: SessionProfiles = field(init=False)
     _claim_script: Script = field(factory=lambda: Script.load("claim_session"), init=False)
     _release_script: Script = field(factory=lambda: Script.load("release_session"), init=False)
     _refresh_script: Script = field(factory=lambda: Script.load("refresh_sessions"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._profiles = SessionProfiles(client=self.client, node_id=self.node_id)
 
     @property
     def owed(self) -> int:
         """How many releases are still to be made up for."""
         return len(self._owed)
 
-    async def claim(self, record: SessionRecord, *, security_profile: int = 1, may_downgrade: bool = False) -> Claim:
+    async def claim(self, record: SessionRecord, *, may_downgrade: bool = False) -> Claim:
         """Make ``record`` (of epoch 0) the session of its charge point. Raises StoreUnavailable.
 
-        Raises AuthenticationFailed ``profile_downgrade``, with nothing changed, if the last session had a higher
-        security profile than ``security_profile``, unless it ``may_downgrade``.
+        Raises AuthenticationFailed ``profile_downgrade``, with nothing changed, if the last session that was open had
+        a higher security profile, unless this one ``may_downgrade``.
 
         Cancelled or failed, it leaves nothing behind for long: a claim that was carried out is given back.
         """
-        return await shielded(
-            Deferred.fromCoroutine(self._claim(record, security_profile, may_downgrade)), self._give_back
-        )
+        return await shielded(Deferred.fromCoroutine(self._claim(record, may_downgrade)), self._give_back)
+
+    def opened_later(self, charge_point_id: str, epoch: int) -> None:
+        """The session that was claimed is open: its security profile counts from now on. Never fails (``finish``)."""
+        self._run(self._profiles.opened(charge_point_id, epoch))
 
     async def release(self, charge_point_id: str, epoch: int) -> Release:
         """Give back the session of ``epoch``, if it is still there. Never raises."""
         held = tuple(other for other in self._held.pop(charge_point_id, ()) if other != epoch)
         if held:
             self._held[charge_point_id] = held
+        profile = self._profiles.ended(charge_point_id, epoch)
         if (charge_point_id, epoch) in self._in_flight:
             # A refresh on its way could write the record again after the deletion, over another connection.
             landed: Deferred[None] = Deferred()
             self._landing.append(landed)
             await landed
-        release = _Owed(charge_point_id, epoch)
+        release = _Owed(charge_point_id, epoch, security_profile=profile)
         result = await self._release(release)
         if result is Release.OWED:
             self._owe(release)
@@ -147,13 +158,10 @@ class Ownership:
 
     def release_later(self, charge_point_id: str, epoch: int) -> None:
         """``release`` for who cannot wait: returns at once (see ``finish``)."""
-        running = Deferred.fromCoroutine(self.release(charge_point_id, epoch))
-        if not running.called:
-            self._running.add(running)
-            running.addCallback(lambda _: self._running.discard(running))
+        self._run(self.release(charge_point_id, epoch))
 
     async def finish(self) -> None:
-        """Wait for all that ``release_later`` began, then settle: before the end. Raises StoreUnavailable."""
+        """Wait for all that was to come later, then settle: before the end. Raises StoreUnavailable."""
         await shielded(DeferredList(tuple(self._running)))
         await self.settle()
 
@@ -183,18 +191,24 @@ class Ownership:
 
     async def current(self, charge_point_id: str) -> SessionRecord | None:
         """Who has this charge point now: None too if the node of the record is dead. Raises StoreUnavailable."""
-        raw = await self.client.get(_record_key(charge_point_id))
+        raw = await self.client.get(record_key(charge_point_id))
         record = None if raw is None else SessionRecord.parse(raw)
         if record is None or await self.client.get(lease_key(record.node_id)) is None:
             return None
         return record
 
-    async def _claim(self, record: SessionRecord, security_profile: int, may_downgrade: bool) -> Claim:
+    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
+        running = Deferred.fromCoroutine(work)
+        if not running.called:
+            self._running.add(running)
+            running.addCallback(lambda _: self._running.discard(running))
+
+    async def _claim(self, record: SessionRecord, may_downgrade: bool) -> Claim:
         charge_point_id = record.charge_point_id
         try:
             claimed = await self.client.run(
                 self._claim_script,
-                [_record_key(charge_point_id), _epoch_key(charge_point_id), profile_key(charge_point_id)],
+                _keys(charge_point_id),
                 [
                     record.of_epoch(0).encode(),
                     self.session_ttl,
@@ -205,7 +219,7 @@ class Ownership:
                     orjson.dumps(charge_point_id),
                     orjson.dumps(self.node_id),
                     self._newest(charge_point_id),
-                    security_profile,
+                    record.security_profile,
                     int(may_downgrade),
                 ],
             )
@@ -214,9 +228,10 @@ class Ownership:
             raise
         if claimed is None:
             raise AuthenticationFailed("profile_downgrade")
-        epoch_text, raw, alive = claimed
+        epoch_text, raw, alive, kept = claimed
         ours = record.of_epoch(int(epoch_text))
         self._held[charge_point_id] = (*self._held.get(charge_point_id, ()), ours.epoch)
+        self._profiles.claimed(ours, kept)
         return Claim(ours, None if raw is None else SessionRecord.parse(raw), bool(alive))
 
     def _newest(self, charge_point_id: str) -> int:
@@ -232,8 +247,8 @@ class Ownership:
         try:
             deleted = await self.client.run(
                 self._release_script,
-                [_record_key(release.charge_point_id), _epoch_key(release.charge_point_id)],
-                [self.node_id, release.epoch or "", release.connected_at_ms, _EPOCH_SECONDS],
+                _keys(release.charge_point_id),
+                [self.node_id, release.epoch or "", release.connected_at_ms, _EPOCH_SECONDS, release.security_profile],
             )
         except StoreUnavailable:
             return Release.OWED
@@ -258,11 +273,13 @@ class Ownership:
         keys: list[str] = []
         arguments: list[bytes | str | int] = [self.session_ttl, _EPOCH_SECONDS, self.node_id]
         for record in records:
-            keys += (_record_key(record.charge_point_id), _epoch_key(record.charge_point_id))
-            arguments += (record.encode(), record.epoch, record.connected_at_ms)
+            keys += _keys(record.charge_point_id)
+            arguments += (record.encode(), record.epoch, record.connected_at_ms, record.security_profile)
         self._in_flight = frozenset((record.charge_point_id, record.epoch) for record in records)
         flight = Deferred.fromCoroutine(self.client.run(self._refresh_script, keys, arguments))
         found: list[Any] = await shielded(flight.addBoth(self._landed))
+        for record in records:
+            self._profiles.refreshed(record)
         places = [records[place - 1] for place in found[::2]]
         return [
             Superseded(record.charge_point_id, record.epoch, SessionRecord.parse(raw))
@@ -280,9 +297,6 @@ def node_channel(node_id: str) -> str:
     return f"node-bus:{node_id}"
 
 
-def _record_key(charge_point_id: str) -> str:
-    return f"sessions:{charge_point_id}"
-
-
-def _epoch_key(charge_point_id: str) -> str:
-    return f"session-epochs:{charge_point_id}"
+def _keys(charge_point_id: str) -> list[str]:
+    # As the scripts have them: record, epoch counter, security profile.
+    return [record_key(charge_point_id), f"session-epochs:{charge_point_id}", profile_key(charge_point_id)]

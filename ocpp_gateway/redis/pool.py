@@ -11,12 +11,14 @@ What txredisapi 1.6 does, and what is done about it:
   ``pick``, which has one or has none, and never join the library's queue.
 * A connection counts as ready as soon as TCP is up, although TLS may still fail, the password may be missing or the
   server may be frozen: one joins the pool when it has answered a PING.
-* It writes commands argument by argument in Python: hiredis writes them in C.
+* Each command costs it two Deferreds, a timer and an encoder in Python: one, none and hiredis's do the same. There are
+  three commands in every handshake.
 * A server that is not Redis raises inside ``dataReceived``, for the reactor to log: the connection is ended instead.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +27,7 @@ from attrs import define, field
 from hiredis import pack_command
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -56,6 +58,47 @@ class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]  # the base h
     is_over = False
     """Nothing more is to be sent over it, although it may still look connected for this turn of the reactor."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waiting: deque[tuple[float, Deferred[Any]]] = deque()
+        self._timer: IDelayedCall | None = None
+
+    def execute_command(self, *args: bytes | str | int, **_: object) -> Deferred[Any]:
+        """txredisapi's, without transactions and pipelines: send a command; the Deferred has its reply."""
+        if not self.connected:
+            raise txredisapi.ConnectionError("Not connected")
+        self.transport.write(pack_command(args))  # type: ignore[arg-type]  # of any length, unlike its type
+        reply: Deferred[Any] = Deferred()
+        self._waiting.append((self.transport.reactor.seconds() + self.replyTimeout, reply))
+        if self._timer is None:
+            self._timer = self.callLater(self.replyTimeout, self._look_for_overdue)
+        return reply
+
+    def replyReceived(self, reply: Any) -> None:
+        if not self._waiting:
+            return  # to a command that was given up
+        _, waiting = self._waiting.popleft()
+        if isinstance(reply, Exception):
+            waiting.errback(reply)
+        else:
+            waiting.callback(reply)
+
+    def _look_for_overdue(self) -> None:
+        """One timer for all that wait, as they all may wait equally long; it runs on for a while behind the last."""
+        self._timer = None
+        if not self._waiting:
+            return
+        left = self._waiting[0][0] - self.transport.reactor.seconds()
+        if left > 0:
+            self._timer = self.callLater(left, self._look_for_overdue)
+        else:
+            self._fail_all(txredisapi.TimeoutError(f"Not received Redis response in {self.replyTimeout} seconds"))
+            self.transport.abortConnection()
+
+    def _fail_all(self, error: Exception) -> None:
+        while self._waiting:
+            self.replyReceived(error)
+
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         try:
             super().dataReceived(data, unpause)
@@ -63,14 +106,14 @@ class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]  # the base h
             self.factory.note_trouble("the server does not speak the Redis protocol")
             self.factory.drop(self)
 
-    def _build_command(self, *args: bytes | str | int, **_: object) -> bytes:
-        command: bytes = pack_command(args)  # type: ignore[arg-type]  # of any length, unlike its type
-        return command
-
     def connectionLost(self, why: Failure) -> None:
         if not isinstance(why.value, ConnectionDone | ConnectionAborted):
             self.factory.note_trouble(why.getErrorMessage())
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         super().connectionLost(why)
+        self._fail_all(txredisapi.ConnectionError("Lost connection"))
 
 
 @implementer(IStreamClientEndpoint)

@@ -29,6 +29,9 @@ class SessionRecord:
     tenant_id: str
     connected_at_ms: int
     last_seen_at_ms: int
+    security_profile: int = 0
+    """1 to 3; 0: of a gateway that did not tell."""
+
     epoch: int = 0
 
     @property
@@ -46,7 +49,7 @@ class SessionRecord:
         return attrs.evolve(self, epoch=epoch)
 
     def encode(self) -> bytes:
-        """The JSON as stored; ``epoch`` is its last member, and is left out while it is 0."""
+        """The JSON as stored. ``epoch`` comes last; it and ``securityProfile`` are left out where they are 0."""
         members: dict[str, Any] = {
             "chargePointId": self.charge_point_id,
             "ocppVersion": self.ocpp_version,
@@ -58,6 +61,8 @@ class SessionRecord:
             "lastSeenAt": self.last_seen_at,
             "lastSeenAtMs": self.last_seen_at_ms,
         }
+        if self.security_profile:
+            members["securityProfile"] = self.security_profile
         if self.epoch:
             members["epoch"] = self.epoch
         return orjson.dumps(members)
@@ -75,10 +80,16 @@ class SessionRecord:
                 tenant_id=_text(members["tenantId"]),
                 connected_at_ms=_moment(members["connectedAtMs"]),
                 last_seen_at_ms=_moment(members["lastSeenAtMs"]),
+                security_profile=int(members.get("securityProfile", 0)),
                 epoch=int(members.get("epoch", 0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return None
+
+
+def record_key(charge_point_id: str) -> str:
+    """Where the session record of a charge point is."""
+    return f"sessions:{charge_point_id}"
 
 
 def _text(value: object) -> str:

@@ -57,6 +57,10 @@ class SecurityEvents:
     clock: Clock
     node_id: str
     counters: SecurityCounters
+    max_waiting: int
+    """Events that may wait for Kafka. Without a leader for this topic they would, and fill the queue that all share."""
+
+    _waiting: int = field(default=0, init=False)
     _buckets: dict[str, _Bucket] = field(factory=dict, init=False)
 
     def publish(
@@ -75,7 +79,7 @@ class SecurityEvents:
         """
         now = self.clock.monotonic()
         bucket = self._buckets.setdefault(event_type, _Bucket(_BURST, now))
-        if self.bus.congested or not bucket.take(now):
+        if self.bus.congested or self._waiting >= self.max_waiting or not bucket.take(now):
             self.counters.count_security_event(event_type, "dropped")
             return
         subject = (charge_point_id or "").encode()
@@ -91,9 +95,11 @@ class SecurityEvents:
         headers = [header for header in record.headers if subject or header[0] != "ce_subject"]
 
         def delivered(error: BusUnavailable | None) -> None:
+            self._waiting -= 1
             self.counters.count_security_event(event_type, "published" if error is None else "dropped")
 
         key = subject or (peer or self.node_id).encode()
+        self._waiting += 1
         try:
             self.bus.publish(self.topic, key, record.value, headers, delivered)
         except BusUnavailable as error:

@@ -19,7 +19,6 @@ from uuid import uuid4
 
 from attrs import define, frozen
 from cryptography.x509 import Certificate
-from twisted.logger import Logger
 
 from ocpp_gateway.adapters.answers import Adapter, Caller
 from ocpp_gateway.auth.authenticator import Authenticator, AuthOutcome
@@ -32,7 +31,6 @@ from ocpp_gateway.auth.standing import Standing, standing_of
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.errors import HandshakeRefused, StoreUnavailable
 from ocpp_gateway.flood.admission import Admission
-from ocpp_gateway.flood.cooldown import LogCooldown
 from ocpp_gateway.handshake.path import OcppPath, parse_target
 from ocpp_gateway.handshake.proxies import Origin, TrustedProxies
 from ocpp_gateway.handshake.reasons import refused
@@ -45,9 +43,8 @@ from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.envelope import Envelope
 from ocpp_gateway.routing.stamps import EventStamps
 from ocpp_gateway.routing.uplink import Station
+from ocpp_gateway.session.record_log import RecordLog
 from ocpp_gateway.session.session import SessionIdentity
-
-log = Logger()
 
 _SERVED = frozenset(OcppVersion)
 _MISMATCHES = frozenset(("no_common_subprotocol", "subprotocol_missing"))
@@ -84,12 +81,20 @@ class SessionClaims(Protocol):
     """Where a session is claimed, cluster-wide."""
 
     async def claim_session(
-        self, caller: Caller, version: OcppVersion, connected_at_ms: int, *, security_profile: int, may_downgrade: bool
+        self,
+        caller: Caller,
+        version: OcppVersion,
+        connected_at_ms: int,
+        *,
+        peer: str,
+        security_profile: int,
+        may_downgrade: bool,
     ) -> int:
         """The epoch of the new session; whoever had the charge point is told. Raises StoreUnavailable.
 
         Raises AuthenticationFailed ``profile_downgrade``, with nothing claimed, if the charge point's last session had
-        a higher security profile, unless it ``may_downgrade``. Cancelled, it leaves no claim behind.
+        a higher security profile, unless it ``may_downgrade``. Cancelled, it leaves no claim behind. ``peer`` is the
+        address of the new connection.
         """
         ...
 
@@ -141,7 +146,7 @@ class Opening:
     adapters: Mapping[OcppVersion, Adapter]
     stamps: EventStamps
     node_id: str
-    cooldown: LogCooldown
+    record_log: RecordLog
     counters: QuirkCounters
     clock: Clock
 
@@ -178,6 +183,8 @@ class Opening:
         try:
             certificate = request.certificate
             fingerprint = None if certificate is None else certificate.fingerprint
+            # Read first: if Redis loses its data meanwhile, the record is of the store before.
+            store_id = self.identities.store_id
             found = await self.identities.look_up(charge_point_id, fingerprint)
             record = self._record(charge_point_id, found.record)
             self.authenticator.check_status(record)
@@ -201,6 +208,7 @@ class Opening:
                 caller,
                 version,
                 connected_at_ms,
+                peer=request.origin.address,
                 security_profile=outcome.security_profile,
                 may_downgrade=record.allow_profile_downgrade,
             )
@@ -232,7 +240,7 @@ class Opening:
             address=request.origin.address,
             version=version,
             certificate=certificate,
-            store_id=self.identities.store_id,
+            store_id=store_id,
         )
         return Admitted(subprotocol=subprotocol, session=(identity, station, standing))
 
@@ -242,20 +250,11 @@ class Opening:
         try:
             record = IdentityRecord.parse(raw, charge_point_id)
         except IdentityRecordInvalid as invalid:
-            self._log_record(charge_point_id, invalid.problem)
+            self.record_log.warn(charge_point_id, invalid.problem)
             raise refused(invalid.reason) from None
         for warning in record.warnings:
-            self._log_record(charge_point_id, warning)
+            self.record_log.warn(charge_point_id, warning)
         return record
-
-    def _log_record(self, charge_point_id: str, problem: str) -> None:
-        if self.cooldown.should_log(charge_point_id, "identity_record") is not None:
-            log.warn(
-                "The identity record of {charge_point_id} needs mending: {problem}",
-                event="identity.invalid",
-                charge_point_id=charge_point_id,
-                problem=problem,
-            )
 
     def _negotiated(self, offer: Offer, record: IdentityRecord) -> tuple[str | None, OcppVersion]:
         try:

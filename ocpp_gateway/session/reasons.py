@@ -35,6 +35,7 @@ class CloseReason(Enum):
     CREDENTIAL_CHANGED = ("credential_changed", 1008, "Credential has changed")
     IDENTITY_CHANGED = ("identity_changed", 1008, "Charge point has moved")
     MTLS_REVOKED = ("mtls_revoked", 1008, "Certificate revoked")
+    MTLS_EXPIRED = ("mtls_expired", 1008, "Certificate expired")
     MTLS_BINDING_MISSING = ("mtls_binding_missing", 1008, "Certificate not accepted")
     MTLS_BINDING_MISMATCH = ("mtls_binding_mismatch", 1008, "Certificate not accepted")
     MTLS_ORGANIZATION_NOT_ALLOWED = ("mtls_organization_not_allowed", 1008, "Certificate not accepted")

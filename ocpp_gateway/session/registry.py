@@ -27,8 +27,12 @@ from ocpp_gateway.session.session import Session, SessionIdentity, SessionLimits
 log = Logger()
 
 
-class Releases(Protocol):
-    """Where sessions are given back; never fails, a release that Redis misses is made up for later."""
+class ClaimedSessions(Protocol):
+    """What was claimed before the upgrade; never fails, what Redis misses is made up for later."""
+
+    def opened_later(self, charge_point_id: str, epoch: int) -> None:
+        """The session of ``epoch`` is open: none with a lower security profile may follow it."""
+        ...
 
     def release_later(self, charge_point_id: str, epoch: int) -> None:
         """The session of ``epoch`` is over."""
@@ -54,7 +58,7 @@ class Sessions:
     uplink: Uplink
     security: SecurityEvents
     presence: Presence
-    releases: Releases
+    claims: ClaimedSessions
     limits: SessionLimits
     counters: RegistryCounters
     clock: Clock
@@ -88,6 +92,7 @@ class Sessions:
         loser = session if older is not None and older.identity.epoch > who.epoch else older
         if loser is not session:
             self._sessions[who.charge_point_id] = session
+            self.claims.opened_later(who.charge_point_id, who.epoch)
         if loser is not None:
             self._ending.add(loser)
         self.counters.session_opened(session.version)
@@ -118,7 +123,7 @@ class Sessions:
         if self._sessions.get(who.charge_point_id) is session:
             del self._sessions[who.charge_point_id]
         self._ending.discard(session)
-        self.releases.release_later(who.charge_point_id, who.epoch)
+        self.claims.release_later(who.charge_point_id, who.epoch)
         seconds = self.clock.monotonic() - who.opened_at
         self.counters.session_closed(session.version, why.label, seconds)
         facts: dict[str, Any] = {

@@ -7,19 +7,25 @@ authorities put the identity there instead, which the handshake has compared wit
 
 from __future__ import annotations
 
+from ocpp_gateway.auth.bindings import names
 from ocpp_gateway.auth.standing import Standing
 from ocpp_gateway.ocppj.frames import Payload
+
+_LONGEST_SERIAL_NUMBER = 25
+"""Characters that BootNotification's schema allows."""
 
 
 def expected_serial_number(standing: Standing, charge_point_id: str) -> str | None:
     """What the BootNotification of a session has to say; None: anything.
 
-    1.6 has no such rule, and in its BootNotification two serial numbers, both of them optional.
+    1.6 has no such rule, and in its BootNotification two serial numbers, both of them optional. A certificate that
+    names the identity elsewhere, or has a common name too long for a serial number, does not say one.
     """
     certificate = standing.certificate
-    if certificate is None or not standing.version.is_2x or certificate.common_name == charge_point_id:
+    if certificate is None or not standing.version.is_2x or names(certificate, charge_point_id):
         return None
-    return certificate.common_name
+    common_name = certificate.common_name
+    return None if common_name is None or len(common_name) > _LONGEST_SERIAL_NUMBER else common_name
 
 
 def names_serial_number(boot: Payload | None, serial_number: str) -> bool:

@@ -11,6 +11,7 @@ lost its data must not cost a fleet its connections. Nor must a record that some
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -25,10 +26,10 @@ from ocpp_gateway.auth.errors import AuthenticationFailed, IdentityRecordInvalid
 from ocpp_gateway.auth.record import IdentityRecord
 from ocpp_gateway.auth.standing import check_standing
 from ocpp_gateway.clock import Clock
-from ocpp_gateway.flood.cooldown import LogCooldown
 from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.session.opening import FoundIdentity
 from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.session.record_log import RecordLog
 from ocpp_gateway.session.revoking import revoke
 from ocpp_gateway.session.session import Session
 
@@ -55,7 +56,7 @@ class Watch:
     identities: WatchedIdentities
     authenticator: Authenticator
     security: SecurityEvents
-    cooldown: LogCooldown
+    record_log: RecordLog
     clock: Clock
     _is_revoked: Callable[[ClientCertificate], bool] = lambda _: False
     _recheck: IDelayedCall | None = None
@@ -68,7 +69,7 @@ class Watch:
             store_id, found = await self.identities.look_up_all(wanted)
             for session, known in zip(batch, found, strict=True):
                 if session.close_reason is None:
-                    self._look_at(session, known, store_id)
+                    self._each(session, partial(self._look_at, session, known, store_id))
 
     def recheck_certificates(self, is_revoked: Callable[[ClientCertificate], bool]) -> None:
         """Other revocation lists are in force: end, soon, the sessions of certificates that ``is_revoked``.
@@ -84,12 +85,24 @@ class Watch:
         self._recheck = None
         batch = tuple(islice(sessions, _BATCH))
         for session in batch:
-            self._look_at_certificate(session)
+            self._each(session, partial(self._look_at_certificate, session))
         if batch:
             self._recheck = self.clock.call_later(0, self._recheck_next, sessions)
 
+    def _each(self, session: Session, look: Callable[[], None]) -> None:
+        """One session that cannot be looked at must not keep the others from it."""
+        try:
+            look()
+        except Exception:
+            log.failure(
+                "{charge_point_id} could not be looked at",
+                event="session.recheck_failed",
+                reason="internal_error",
+                charge_point_id=session.identity.charge_point_id,
+            )
+
     def _look_at_certificate(self, session: Session) -> None:
-        certificate = session.standing.certificate
+        certificate = session.standing.shown
         if certificate is not None and self._is_revoked(certificate):
             revoke(session, CloseReason.MTLS_REVOKED, self.security)
 
@@ -111,25 +124,16 @@ class Watch:
         try:
             record = IdentityRecord.parse(raw, charge_point_id)
             for warning in record.warnings:
-                self._log_record(charge_point_id, warning)
+                self.record_log.warn(charge_point_id, warning)
             check_standing(session.standing, record, self.authenticator)
         except IdentityRecordInvalid as invalid:
-            self._log_record(charge_point_id, invalid.problem)
+            self.record_log.warn(charge_point_id, invalid.problem)
         except AuthenticationFailed as failure:
             revoke(session, CloseReason.from_label(failure.reason), self.security)
         # Looked at, whatever came of it: not to be parsed again until it is another one.
         session.standing = attrs.evolve(session.standing, record_digest=hash(raw), store_id=store_id)
 
-    def _log_record(self, charge_point_id: str, problem: str) -> None:
-        if self.cooldown.should_log(charge_point_id, "identity_record") is not None:
-            log.warn(
-                "The identity record of {charge_point_id} needs mending: {problem}",
-                event="identity.invalid",
-                charge_point_id=charge_point_id,
-                problem=problem,
-            )
-
 
 def _fingerprint(session: Session) -> str | None:
-    certificate = session.standing.certificate
+    certificate = session.standing.shown
     return None if certificate is None else certificate.fingerprint

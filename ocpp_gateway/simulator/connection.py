@@ -37,6 +37,7 @@ from ocpp_gateway.simulator.frames import (
     encode_call_error,
     encode_call_result,
 )
+from ocpp_gateway.simulator.messages import LONGEST_SERIAL_NUMBER
 
 _HANDSHAKE_SECONDS = 30.0
 _PING_SECONDS = 60.0
@@ -59,7 +60,8 @@ class Target:
     """Where a charge point connects to, and as whom. The secret is bytes: 1.6 keys need not be text.
 
     ``shows_certificate``: ``tls`` has a client certificate. ``serial_number`` is the charge point's own, if it is not
-    to be its identity: with security profile 3 it is the common name of that certificate.
+    to be its identity: with security profile 3 it is the common name of that certificate. One that is too long for a
+    BootNotification is none, for the gateway too.
     """
 
     url: str
@@ -74,7 +76,8 @@ class Target:
     @property
     def serial(self) -> str:
         """What it says its serial number is."""
-        return self.serial_number or self.cp_id
+        given = self.serial_number
+        return given if given and len(given) <= LONGEST_SERIAL_NUMBER else self.cp_id[:LONGEST_SERIAL_NUMBER]
 
     def headers(self) -> dict[str, str]:
         """The credential, as HTTP says it: Basic (OCPP security profiles 1 and 2) or Bearer."""

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import shlex
 from urllib.parse import urlsplit
 
 _FINAL_STATUSES = frozenset({400, 401, 403, 404, 426})
@@ -54,7 +55,7 @@ class Refused(SimulatorError):
     @property
     def advice(self) -> str:
         """What to do next."""
-        cp_id = self.cp_id
+        cp_id = shlex.quote(self.cp_id)
         if self.status == 400:
             return (
                 "The gateway and this charge point have no OCPP version in common, or something altered the request. "
@@ -82,7 +83,7 @@ class Refused(SimulatorError):
         return f"This is no answer of an OCPP gateway: is {self.url} the right URL?"
 
     def _advice_on_credential(self) -> str:
-        cp_id = self.cp_id
+        cp_id = shlex.quote(self.cp_id)
         if self.shows_certificate:
             return (
                 "The gateway wants a password of it, whatever certificate it shows. To let it in by its certificate: "
@@ -95,7 +96,7 @@ class Refused(SimulatorError):
 
     def _advice_on_permission(self) -> str:
         # The answer is the same for each of these: the gateway tells its operators, and nobody else.
-        cp_id = self.cp_id
+        cp_id = shlex.quote(self.cp_id)
         look = f"Look: ocpp-gateway charger show {cp_id}"
         if self.shows_certificate:
             return (
@@ -108,7 +109,8 @@ class Refused(SimulatorError):
         return (
             "The gateway knows it and does not let it in: disabled, not from this address, not this version, only "
             "with a client certificate (--cert, --key; mtls_missing_cert), or only over TLS as before "
-            f"(profile_downgrade). {look}   Let it in: ocpp-gateway charger enable {cp_id}"
+            f"(profile_downgrade). {look}   Let it in: ocpp-gateway charger enable {cp_id}   "
+            f"If less security than before is meant: ocpp-gateway charger set {cp_id} --allow-downgrade"
         )
 
 

@@ -16,6 +16,9 @@ MODEL = "Simulated AC"
 CONNECTOR = 1
 """The one connector (2.x: of EVSE 1) of a simulated charge point."""
 
+LONGEST_SERIAL_NUMBER = 25
+"""Characters that a BootNotification takes, of every version."""
+
 
 class ConnectorStatus(Enum):
     """States of a connector, in 1.6 words; 2.x has fewer."""

@@ -33,7 +33,7 @@ class MessagesV16:
             {
                 "chargePointVendor": VENDOR,
                 "chargePointModel": MODEL,
-                "chargePointSerialNumber": serial_number[:25],
+                "chargePointSerialNumber": serial_number,
                 "firmwareVersion": "1.0.0",
             },
         )

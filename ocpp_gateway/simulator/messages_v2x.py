@@ -48,7 +48,7 @@ class MessagesV2x:
 
     def boot(self, serial_number: str, reason: BootReason) -> Message:
         """See Messages."""
-        station = {"vendorName": VENDOR, "model": MODEL, "serialNumber": serial_number[:25], "firmwareVersion": "1.0.0"}
+        station = {"vendorName": VENDOR, "model": MODEL, "serialNumber": serial_number, "firmwareVersion": "1.0.0"}
         return Message("BootNotification", {"reason": reason.value, "chargingStation": station})
 
     def heartbeat(self) -> Message:

@@ -10,5 +10,6 @@
 * ``policy``       protocol versions and cipher suites; whether clients need a certificate
 * ``contexts``     OpenSSL's contexts made of material and policy; how a client certificate is judged
 * ``reloading``    the contexts in force, replaced when the files change
+* ``facts``        what /metrics tells about it
 * ``failures``     why a TLS handshake failed, as a stable label
 """

@@ -34,6 +34,10 @@ SESSION_SECONDS: Final = 86_400
 _MAX_DEPTH: Final = 8
 """CAs between a client's certificate and the one that is trusted."""
 
+_MAX_NAMES_BYTES: Final = 8192
+"""Names of CAs that are told to a client. More would not fit into what small devices have for a handshake message, and
+some 30 kB not into what Twisted sends of one; then none are told, which every client must understand."""
+
 _VERSIONS: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
 _Codes = SSL.X509VerificationCodes
@@ -98,7 +102,9 @@ def _ask_for_certificates(
     assert store is not None  # a context has one from its beginning
     for authority in authorities:
         store.add_cert(crypto.X509.from_cryptography(authority))
-        context.add_client_ca(authority)  # told to clients, which may have several certificates
+    if sum(len(authority.subject.public_bytes()) for authority in authorities) <= _MAX_NAMES_BYTES:
+        for authority in authorities:
+            context.add_client_ca(authority)  # told to clients, which may have several certificates
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)  # an operator's bundle need not go up to a root
     context.set_verify_depth(_MAX_DEPTH)
     must = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if client_auth is ClientAuth.REQUIRED else 0

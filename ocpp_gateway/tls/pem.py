@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cryptography import x509
 
 from ocpp_gateway.tls.material import Findings
 
 CERTIFICATES = frozenset(("CERTIFICATE", "X509 CERTIFICATE"))
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s(.*?)-----END \1-----", re.DOTALL)
+_BEGIN = b"-----BEGIN "
+# Linear: a block holds no boundary, so that none is looked for beyond the next one.
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s((?:(?!-----).)*+)-----END \1-----", re.DOTALL)
 
 
 def blocks(data: bytes) -> list[tuple[str, bytes]]:
     """Each object of a PEM file, in order: its label and its text with both boundaries."""
     return [(match[1].decode("ascii"), match[0] + b"\n") for match in _BLOCK.finditer(data)]
+
+
+def is_whole(file: str, data: bytes, objects: Sequence[object], found: Findings) -> bool:
+    """Whether every object that ``data`` begins is among ``objects``; if not, that goes to ``found.problems``.
+
+    A file that is cut off, by a full disk or because it is still being written, would else be taken for a shorter one:
+    one list less, and whoever is on it is welcome again.
+    """
+    if data.count(_BEGIN) == len(objects):
+        return True
+    found.problems.append(f"{file}: is cut off or damaged: there is a BEGIN without its END")
+    return False
 
 
 def certificates(file: str, data: bytes, found: Findings) -> tuple[x509.Certificate, ...]:
@@ -24,6 +38,8 @@ def certificates(file: str, data: bytes, found: Findings) -> tuple[x509.Certific
     What is unreadable, or that there is none at all, goes to ``found.problems``.
     """
     objects = blocks(data)
+    if objects and not is_whole(file, data, objects, found):
+        return ()
     certs: list[x509.Certificate] = []
     for label, text in objects:
         if label not in CERTIFICATES:

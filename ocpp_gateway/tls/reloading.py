@@ -147,7 +147,9 @@ class TlsContexts:
 
     def _schedule(self) -> None:
         assert self._in_force is not None
-        left = max(self._in_force.until - self.clock.monotonic(), _RETRY_SECONDS)
+        left = self._in_force.until - self.clock.monotonic()
+        if left <= 0:  # to be renewed by now, and that has just failed
+            left = _RETRY_SECONDS
         self._timer = self.clock.call_later(min(self.interval or left, left), self._run)
 
     def _run(self, *, asked: bool = False) -> None:
@@ -252,4 +254,15 @@ class _Creator:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Twisted's: OpenSSL's side of a connection that was accepted."""
-        return SSL.Connection(self.contexts.context(self.client_auth), None)
+        return _Connection(self.contexts.context(self.client_auth), None)
+
+
+class _Connection(SSL.Connection):
+    """pyOpenSSL's, with an end in the middle of the handshake told as Twisted understands it."""
+
+    def do_handshake(self) -> None:
+        """pyOpenSSL's. A peer that says close_notify now raises an error without arguments: Twisted trips over it."""
+        try:
+            super().do_handshake()
+        except SSL.ZeroReturnError:
+            raise SSL.SysCallError(-1, "Unexpected EOF") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ocpp_gateway.tls import pem
 from ocpp_gateway.tls.material import Findings, RevocationList, common_name, name_key
@@ -31,18 +32,20 @@ def revocation_lists(
             kept = newest.get((signer, scope))
             if kept is None or kept[1].last_update_utc <= crl.last_update_utc:
                 newest[signer, scope] = (file, crl)
-    signers = {signer for signer, _ in newest}
+    signers = {_as_issuer(signer) for signer, _ in newest}
     if newest:
         found.warnings.extend(
             f"there is no CRL of the CA {common_name(each.subject)}: what it has issued is not checked for revocation"
             for each in bundle
-            if each not in signers
+            if _as_issuer(each) not in signers
         )
     return tuple(_value(file, crl, now, found) for file, crl in newest.values())
 
 
 def _lists(file: str, data: bytes, found: Findings) -> list[x509.CertificateRevocationList]:
     objects = pem.blocks(data)
+    if objects and not pem.is_whole(file, data, objects, found):
+        return []
     texts = [text for label, text in objects if label == "X509 CRL"]
     lists = []
     try:
@@ -74,6 +77,12 @@ def _signer(
         found.problems.append(f"{file}: the CA {issuer} is not one that may sign CRLs (key usage): drop its CRL")
         return None
     return signer
+
+
+def _as_issuer(authority: x509.Certificate) -> tuple[str, bytes]:
+    """What makes an issuer: name and key. Several certificates may have both, of other CAs that vouch for it."""
+    key = authority.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return name_key(authority.subject.rfc4514_string()), key
 
 
 def _has_signed(authority: x509.Certificate, crl: x509.CertificateRevocationList) -> bool:

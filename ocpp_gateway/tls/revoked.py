@@ -15,9 +15,6 @@ from cryptography import x509
 
 from ocpp_gateway.tls.material import RevocationList, name_key
 
-_MAX_LEVELS = 16
-"""CAs may have certified one another in a circle."""
-
 
 @frozen
 class _Authority:
@@ -60,20 +57,27 @@ class Revocations:
         """
         if not self._lists:
             return None
-        return self._fault(name_key(issuer), serial_number, now, _MAX_LEVELS)
+        return self._fault(name_key(issuer), serial_number, now, frozenset())
 
-    def _fault(self, issuer: str, serial_number: int, now: float, levels: int) -> str | None:
+    def _fault(self, issuer: str, serial_number: int, now: float, passed: frozenset[str]) -> str | None:
         lists = self._lists.get(issuer, ())
         if any(serial_number in each.serial_numbers for each in lists):
             return "mtls_revoked"
-        # Of several CAs of that name one that is good will do: which of them it was, the name does not tell.
-        faults = [self._fault_of_authority(each, now, levels) for each in self._authorities.get(issuer, ())]
-        above = faults[0] if faults and all(faults) else None
+        above = self._fault_above(issuer, now, passed)
         if above is None and not all(each.is_current(now) for each in lists):
             return "mtls_crl_expired"
         return above
 
-    def _fault_of_authority(self, authority: _Authority, now: float, levels: int) -> str | None:
-        if authority.issuer is None or levels == 0:
-            return None  # nobody is above it
-        return self._fault(authority.issuer, authority.serial_number, now, levels - 1)
+    def _fault_above(self, issuer: str, now: float, passed: frozenset[str]) -> str | None:
+        """Of several CAs named ``issuer`` one that is good will do: which of them it was, the name does not tell.
+
+        ``passed``: the names on the way here. CAs may have certified one another, in a circle.
+        """
+        first = None
+        for each in () if issuer in passed else self._authorities.get(issuer, ()):
+            above = each.issuer
+            fault = None if above is None else self._fault(above, each.serial_number, now, passed | {issuer})
+            if fault is None:
+                return None
+            first = first or fault
+        return first

@@ -93,6 +93,8 @@ def _kind_is_usable(file: str, certificate: x509.Certificate, found: Findings) -
 
 def _keys(file: str, data: bytes, password: str, found: Findings) -> list[_Key]:
     objects = pem.blocks(data)
+    if objects and not pem.is_whole(file, data, objects, found):
+        return []
     keys = []
     for label, text in objects:
         if not label.endswith("PRIVATE KEY"):

@@ -30,7 +30,7 @@ class ConnectionCounters(Protocol):
 class OcppFactory(WebSocketServerFactory):
     """Builds an OcppProtocol for each connection of one port. ``is_tls``: they speak TLS with us."""
 
-    protocol: Any = OcppProtocol
+    protocol: Any
     noisy = False
 
     def __init__(

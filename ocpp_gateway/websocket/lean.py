@@ -9,6 +9,7 @@ where they belong: on the class.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
@@ -52,14 +53,16 @@ class LeanServerProtocol(WebSocketServerProtocol):
 
     def connectionMade(self) -> None:
         """Twisted's: a connection was accepted."""
-        self.peer = ""  # for Autobahn's debug lines
-        self.transport.setTcpNoDelay(True)
+        self.peer = ""  # only for Autobahn's log lines, which are not to tell addresses
+        with suppress(OSError):  # some systems refuse on a connection that is gone already
+            self.transport.setTcpNoDelay(True)
         WebSocketProtocol._connectionMade(self)
         self.factory.countConnections += 1
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted's: the connection is gone. A peer's doing is nothing to log as an error."""
-        self._connectionLost(reason)  # type: ignore[arg-type]  # called str there, and taken for a Failure
+        # The reason would only be put into words there, and not every TLS error has the form that this takes.
+        self._connectionLost("")
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Autobahn's: write ``data``. It is never chopped here, and its octets are counted elsewhere."""

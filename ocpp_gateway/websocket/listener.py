@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnection
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from ocpp_gateway.errors import StartFailed
-from ocpp_gateway.websocket.transport import PromptServer
+from ocpp_gateway.websocket.transport import PromptServer, PromptTls
 
 _BACKLOG = 1024
 """Twisted's 50 overflows when a fleet reconnects at once; the kernel caps it at net.core.somaxconn."""
@@ -19,7 +19,8 @@ _BACKLOG = 1024
 
 def over_tls(reactor: Any, factory: IProtocolFactory, connections: IOpenSSLServerConnectionCreator) -> IProtocolFactory:
     """``factory``, over TLS."""
-    wrapped: IProtocolFactory = TLSMemoryBIOFactory(connections, False, factory, reactor)
+    wrapped = TLSMemoryBIOFactory(connections, False, factory, reactor)
+    wrapped.protocol = PromptTls
     return wrapped
 
 

@@ -130,7 +130,10 @@ class OcppProtocol(LeanServerProtocol):
     def _client_certificate(self) -> Certificate | None:
         if not self._encrypted:
             return None
-        certificate: Certificate | None = self.transport.getHandle().get_peer_certificate(as_cryptography=True)
+        try:
+            certificate: Certificate | None = self.transport.getHandle().get_peer_certificate(as_cryptography=True)
+        except Exception:  # OpenSSL is laxer about encodings than the parser that is to read it
+            raise refused("mtls_not_authorized") from None
         return certificate
 
     def _accept(self, admitted: Admitted) -> None:

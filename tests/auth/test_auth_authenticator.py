@@ -370,6 +370,23 @@ async def test_a_certificate_without_a_secret_counts_where_mtls_is_allowed_by_na
     assert await door.reason(only, basic(), certificate=CERTIFICATE) == "auth_mode_not_allowed"
 
 
+async def test_a_revoked_certificate_keeps_out_whatever_is_shown_beside_it() -> None:
+    door = Door()
+    slow = with_password(hashes=SCRYPT_HASHES)
+    for stored, credentials in (
+        (slow, basic()),
+        (slow, basic(b"wrong")),
+        (slow, NO_CREDENTIALS),
+        (with_password(type="basic", allowedTypes=BOTH), basic()),
+        (with_token(b"abc"), bearer("abc")),
+    ):
+        assert await door.reason(stored, credentials, certificate=CERTIFICATE, is_revoked=True) == "mtls_revoked"
+    assert door.hashing.asked == 0
+    # That it is not the charge point's own, or has ended, is nothing to a password.
+    for other in (EXPIRED, attrs.evolve(CERTIFICATE, common_name="CP-002")):
+        assert await door.outcome(slow, basic(), certificate=other) == AuthOutcome(AuthMode.BASIC, 2)
+
+
 async def test_a_certificate_does_not_stand_in_where_mtls_is_not_allowed_by_name() -> None:
     door = Door()
     for stored in (with_password(), with_password(allowedTypes=["basic"]), with_password(type="basic")):

@@ -76,6 +76,10 @@ def of_binding(**binding: object) -> str:
         {"subjectAltName": "fd00:0::1"},
         {"subjectAltName": "cp@example.com, cp-001.example.com, 10.0.0.1"},
         {"serialNumber": "0A1B2C"},
+        {"serialNumber": "0A1B2C", "issuer": "CN=Root"},
+        {"subject": "CP-001", "issuer": "/CN=Root"},
+        {"subjectAltName": "DNS:cp-001.example.com", "issuer": "CN = Root"},
+        {"fingerprint": FINGERPRINT, "issuer": "2.5.4.3=Root"},
         {"fingerprint": FINGERPRINT, "chargePointId": "CP-001"},
         {"fingerprint": FINGERPRINT, "status": "active"},
         {
@@ -83,6 +87,7 @@ def of_binding(**binding: object) -> str:
             "subject": "CP-001",
             "subjectAltName": "DNS:cp-001.example.com",
             "serialNumber": "a:1b:2c",
+            "issuer": "CN=Root",
             "chargePointId": "CP-001",
             "validFrom": "2026-01-01T00:00:00Z",
             "validTo": "2027-01-01",
@@ -135,6 +140,14 @@ def test_bindings_that_match(binding: dict[str, Any]) -> None:
         {"fingerprint": FINGERPRINT, "subject": "CP-002"},
         {"fingerprint": FINGERPRINT, "subjectAltName": "DNS:cp-002.example.com"},
         {"fingerprint": FINGERPRINT, "serialNumber": "1"},
+        {"issuer": "CN=Root"},
+        {"issuer": "CN=Root", "chargePointId": "CP-001", "status": "active"},
+        {"fingerprint": FINGERPRINT, "issuer": "CN=Other"},
+        {"serialNumber": "0A1B2C", "issuer": "CN=Other"},
+        {"subject": "CP-001", "issuer": "CN=CP-001,O=Example Charging"},
+        {"subject": "CP-001", "issuer": "Root"},
+        {"subject": "CP-001", "issuer": "CN=Root,madeUp=X"},
+        {"subject": "CP-001", "issuer": " "},
     ],
     ids=str,
 )
@@ -330,7 +343,10 @@ def test_no_spelling_of_a_serial_number_matches_another(one: int, other: int, da
 
 
 texts = st.text(max_size=20) | st.sampled_from(["CP-001", FINGERPRINT, "DNS:cp-001.example.com", "CN=CP-001", "1"])
-ATTRIBUTES = ["fingerprint", "subject", "subjectAltName", "serialNumber", "chargePointId", "status", "validFrom"]
+ATTRIBUTES = [
+    *("fingerprint", "subject", "issuer", "subjectAltName", "serialNumber"),
+    *("chargePointId", "status", "validFrom"),
+]
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(ATTRIBUTES), texts.filter(lambda t: t.isprintable())), max_size=3))

@@ -15,6 +15,7 @@ from ocpp_gateway.ocppj.versions import OcppVersion
 
 FINGERPRINT = "AB" * 32
 OTHER_FINGERPRINT = "CD" * 32
+ONLY_A_NUMBER = "auth.certificates: a serial number is unique for its issuer only: add issuer or fingerprint"
 PROFILE_PROBLEM = "minSecurityProfile: not a number from 1 to 3"
 MINIMAL: dict[str, Any] = {"stationId": "station-123", "tenantId": "tenant-abc"}
 
@@ -66,6 +67,7 @@ def test_a_full_record() -> None:
                         "subject": "CP-001",
                         "subjectAltName": "DNS:cp-001.example.com",
                         "serialNumber": "0A1B",
+                        "issuer": "CN=Acme CA,O=Acme",
                         "chargePointId": "CP-001",
                         "validFrom": "2026-01-01T00:00:00Z",
                         "validTo": "2027-01-01T00:00:00Z",
@@ -101,6 +103,7 @@ def test_a_full_record() -> None:
                 1_767_225_600.0,
                 1_798_761_600.0,
                 "active",
+                issuer="CN=Acme CA,O=Acme",
             ),
         ),
         revoked_fingerprints=frozenset([OTHER_FINGERPRINT]),
@@ -186,6 +189,14 @@ def test_a_binding_without_attributes_of_a_certificate_stays_and_is_named() -> N
     assert warnings == ("auth.certificates: an entry names no attribute of a certificate, so it binds nothing",)
 
 
+def test_an_issuer_is_kept_as_stored_and_alone_names_no_certificate() -> None:
+    kept, warnings = binding(issuer=" /O=Acme/CN=Acme CA")
+    assert kept == CertificateBinding(issuer=" /O=Acme/CN=Acme CA")
+    assert not kept.names_certificate
+    assert warnings == ("auth.certificates: an entry names no attribute of a certificate, so it binds nothing",)
+    assert binding(issuer="", subject="CP-001") == (CertificateBinding(subject="CP-001"), ())
+
+
 @pytest.mark.parametrize("name", ["fingerprint", "subject", "subjectAltName", "serialNumber"])
 def test_each_attribute_of_a_certificate_makes_a_binding(name: str) -> None:
     assert binding(**{name: FINGERPRINT})[0].names_certificate
@@ -213,14 +224,28 @@ def test_a_revoked_fingerprint_that_is_none_is_named() -> None:
     [("0A1B", "A1B"), ("0a:1b", "A1B"), (" 00 ", "0"), ("00:00", "0"), ("1", "1"), ("A" * 40, "A" * 40)],
 )
 def test_a_serial_number_in_any_spelling(text: str, digits: str) -> None:
-    assert binding(serialNumber=text) == (CertificateBinding(serial_number=digits), ())
+    assert binding(serialNumber=text) == (CertificateBinding(serial_number=digits), (ONLY_A_NUMBER,))
 
 
 @pytest.mark.parametrize("text", ["SN-1", ":", " ", "0x1F", "1 2"])
 def test_a_serial_number_that_is_none_stays_given_and_is_named(text: str) -> None:
     kept, warnings = binding(serialNumber=text)
     assert kept == CertificateBinding(serial_number=text)
-    assert warnings == ("auth.certificates.serialNumber: not hexadecimal digits, so no certificate's",)
+    assert warnings == (
+        "auth.certificates.serialNumber: not hexadecimal digits, so no certificate's",
+        ONLY_A_NUMBER,
+    )
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "subject", "subjectAltName", "issuer"])
+def test_a_serial_number_beside_something_else_is_no_longer_only_a_number(name: str) -> None:
+    assert binding(serialNumber="A1B", **{name: FINGERPRINT})[1] == ()
+    assert binding(serialNumber="A1B", chargePointId="CP-001", status="active")[1] == (ONLY_A_NUMBER,)
+
+
+def test_one_serial_number_alone_among_several_bindings_is_named_once() -> None:
+    entries = [{"serialNumber": "1"}, {"serialNumber": "2"}, {"fingerprint": FINGERPRINT}]
+    assert parse({"auth": {"certificates": entries}}).warnings == (ONLY_A_NUMBER,)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,14 @@ def test_changes_that_end_anybody_s_session(outcome: AuthOutcome) -> None:
     assert changed(outcome, tenantId="other") == "identity_changed"
 
 
+def test_an_expired_certificate_holds_while_the_record_allows_it() -> None:
+    expired = evolve(MTLS, certificate_expired=True)
+    assert changed(expired, allowExpiredCertificate=True, displayName="Hall 3") == "stays"
+    assert changed(expired, allowExpiredCertificate=False) == "mtls_expired"
+    assert changed(expired) == "mtls_expired"
+    assert changed(MTLS, allowExpiredCertificate=False) == "stays"
+
+
 def test_the_gateway_s_own_address_list_counts_too() -> None:
     judge = authenticator(allowed_addresses=AddressList.parse(["192.168.0.0/16"]))
     assert verdict(standing(BASIC), raw(STORED[AuthMode.BASIC]), judge) == "ip_not_allowed"

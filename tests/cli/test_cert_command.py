@@ -141,7 +141,9 @@ def test_a_certificate_from_its_first_day_to_its_last(place: dict[str, str], kaf
 def test_moving_from_passwords_to_certificates_one_by_one(place: dict[str, str], own: str) -> None:
     assert run("charger", "add", "CP-1", "--hash", "sha256", "--json", **place).returncode == 0
     kept = run("cert", "bind", "CP-1", own, "--keep-type", "--valid-from", "2020-01-01", **place)
-    assert kept.returncode == 0 and "password still holds" in kept.stderr
+    assert kept.returncode == 0
+    assert "password still holds until it first connects with the certificate" in kept.stderr
+    assert "within 5 seconds" not in kept.stderr
     record = record_of(place)
     assert (record.auth.mode, record.auth.allowed_modes) == ("basic", {"basic", "mtls"})
     assert record.auth.secret_hash is not None
@@ -149,6 +151,15 @@ def test_moving_from_passwords_to_certificates_one_by_one(place: dict[str, str],
     assert run("cert", "bind", "CP-1", own, **place).returncode == 0
     assert record_of(place).auth.mode == "mtls"
     assert len(record_of(place).auth.certificates) == 1
+    moved = run("cert", "bind", "CP-1", own, "--keep-type", **place)
+    assert moved.returncode == 0
+    assert "password" not in moved.stderr and "within 5 seconds" in moved.stderr
+
+
+def test_where_less_is_allowed_the_password_holds_beside_the_certificate(place: dict[str, str], own: str) -> None:
+    put(place, "chargers:CP-1", b'{"stationId":"S","tenantId":"T","allowProfileDowngrade":true}')
+    kept = run("cert", "bind", "CP-1", own, "--keep-type", "--replace", **place)
+    assert "password still holds.\n" in kept.stderr and "within 5 seconds" in kept.stderr
 
 
 def test_by_subject_with_a_second_one_in_place_of_all(place: dict[str, str], own: str, tmp_path: Path) -> None:
@@ -207,6 +218,8 @@ def test_what_cannot_be_is_refused_before_anything_is_written(place: dict[str, s
             "must be before",
         ),
         (("revoke", "AB" * 31), "No such file"),
+        (("revoke", "60:DD:35"), "64 hexadecimal digits"),
+        (("unrevoke", "60:DD:35"), "64 hexadecimal digits"),
         (("revoke", "OWN", "--ttl", "0"), "--ttl"),
     ],
 )
@@ -224,6 +237,52 @@ def test_an_expired_one_is_bound_with_a_warning(place: dict[str, str], tmp_path:
     old = file_of(AUTHORITY.issue("CP-1", not_before=days(-9), not_after=days(-1)), tmp_path)
     done = run("cert", "bind", "CP-1", old, **place)
     assert done.returncode == 0 and "has expired" in done.stderr
+
+
+def test_a_window_that_is_over_is_bound_with_a_warning(place: dict[str, str], own: str) -> None:
+    put(place, "chargers:CP-1", b'{"stationId":"S","tenantId":"T"}')
+    done = run("cert", "bind", "CP-1", own, "--valid-to", "2020-01-01", **place)
+    assert done.returncode == 0 and "--valid-to is over already" in done.stderr
+    later = run("cert", "bind", "CP-1", own, "--valid-to", "2120-01-01", **place)
+    assert later.returncode == 0 and "Warning" not in later.stderr
+
+
+@pytest.mark.parametrize(
+    ("common_name", "word"),
+    [
+        ("CP-1", None),
+        ("SN-4711", "taken for the charge point's serial number"),
+        ("x" * 25, "B01.FR.11"),
+        ("x" * 26, "Warning: the certificate has the common name xxx"),
+        (None, "Warning: the certificate has no common name"),
+    ],
+)
+def test_what_a_common_name_means_is_told(
+    place: dict[str, str], tmp_path: Path, common_name: str | None, word: str | None
+) -> None:
+    put(place, "chargers:CP-1", b'{"stationId":"S","tenantId":"T"}')
+    done = run("cert", "bind", "CP-1", file_of(AUTHORITY.issue(common_name), tmp_path), **place)
+    assert done.returncode == 0, done.stderr
+    assert ("ommon name" not in done.stderr) if word is None else (word in done.stderr)
+
+
+def test_fingerprints_stay_in_one_piece_and_issuers_are_shown(place: dict[str, str], own: str) -> None:
+    narrow = {**place, "COLUMNS": "40"}
+    revoked, short = "AB" * 32, ":".join(["CD"] * 32)
+    members = {"type": "mtls", "revokedFingerprints": [revoked]}
+    put(place, "chargers:CP-1", json.dumps({"stationId": "S", "tenantId": "T", "auth": members}).encode())
+    assert run("cert", "bind", "CP-1", own, **place).returncode == 0
+    assert run("cert", "bind", "CP-1", own, "--subject-only", **place).returncode == 0
+    put(place, "chargers:CP-2", json.dumps({"auth": {"fingerprint": short}}).encode())
+    listed = run("cert", "list", **narrow).stdout.splitlines()
+    assert f"  fingerprint {OWN.fingerprint}" in listed and f"  fingerprint {short}" in listed
+    assert f"  issuer {AUTHORITY.certificate.subject.rfc4514_string()}" in listed
+    assert listed.count("CP-1  active") == 2
+    shown = run("charger", "show", "CP-1", **narrow).stdout.splitlines()
+    assert f"  fingerprint {OWN.fingerprint}" in shown and f"  {revoked}" in shown
+    assert f"  issuer {AUTHORITY.certificate.subject.rfc4514_string()}" in shown
+    assert f"  {short}" in run("charger", "show", "CP-2", **narrow).stdout.splitlines()
+    assert all(len(line) <= 80 for line in [*listed, *shown] if short not in line)
 
 
 def test_a_certificate_without_a_record_is_issued_and_said_not_to_be_bound(
@@ -267,7 +326,7 @@ def test_security_profiles_of_a_charge_point(place: dict[str, str], own: str) ->
     assert unsaid.returncode == 1 and "--auth basic" in unsaid.stderr
     assert record_of(place).auth.mode == "mtls"
     said = run("charger", "add", "CP-1", "--replace", "--auth", "basic", "--hash", "sha256", **place)
-    assert said.returncode == 0 and "--allow-downgrade" in said.stderr
+    assert said.returncode == 0 and "ocpp-gateway charger set CP-1 --allow-downgrade" in said.stderr
     assert len(record_of(place).auth.certificates) == 1
 
     assert run("charger", "remove", "CP-1", "--yes", **place).returncode == 0

@@ -81,9 +81,24 @@ def test_by_subject_every_renewal_opens() -> None:
     record = bound(BARE, OWN, by_subject=True)
     assert [reason(record, each) for each in (OWN, SAME_SUBJECT, OTHER)] == [None, None, "mtls_binding_mismatch"]
     assert len(bound(record, SAME_SUBJECT, by_subject=True)["auth"]["certificates"]) == 1
-    nobody = attrs.evolve(OWN, subject=x509.Name([]).rfc4514_string())
-    with pytest.raises(ValueError, match="subject is empty"):
+
+
+def test_by_subject_the_issuer_is_named_too() -> None:
+    (entry,) = bound(BARE, OWN, by_subject=True)["auth"]["certificates"]
+    assert entry == {"subject": OWN.subject, "issuer": OWN.issuer, "status": "active"}
+    namesake = ClientCertificate.of(Authority("Another").issue("SN-1").certificate)
+    assert namesake.subject == OWN.subject
+    assert reason(bound(BARE, OWN, by_subject=True), namesake) == "mtls_binding_mismatch"
+    both = bound(bound(BARE, OWN, by_subject=True), namesake, by_subject=True)
+    assert [reason(both, each) for each in (OWN, namesake, OTHER)] == [None, None, "mtls_binding_mismatch"]
+
+
+@pytest.mark.parametrize("name", ["subject", "issuer"])
+def test_what_has_no_name_cannot_be_bound_by_it(name: str) -> None:
+    nobody = attrs.evolve(OWN, **{name: x509.Name([]).rfc4514_string()})
+    with pytest.raises(ValueError, match="its subject or issuer is empty"):
         binding(nobody, by_subject=True)
+    assert binding(nobody)["fingerprint"] == OWN.fingerprint
 
 
 def test_windows_are_in_force_only_then() -> None:

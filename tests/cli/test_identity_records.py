@@ -173,3 +173,32 @@ def test_the_audit_event_names_the_deed_and_no_hash(change: str, event_type: str
     assert dict(headers)["ce_type"] == event_type.encode()
     assert record["auth"]["secretHash"] not in json.dumps(event)
     assert record["auth"]["secretSalt"] not in json.dumps(event)
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "changes"),
+    [
+        ({}, {"minSecurityProfile": 2}, True),
+        ({"minSecurityProfile": 2}, {"minSecurityProfile": 2}, False),
+        ({"minSecurityProfile": True}, {"minSecurityProfile": 1}, True),  # which the gateway refuses
+        ({"minSecurityProfile": 2}, {"minSecurityProfile": None}, True),
+        ({"minSecurityProfile": None}, {"minSecurityProfile": None}, False),
+        ({}, {"allowProfileDowngrade": False}, False),
+        ({"allowProfileDowngrade": True}, {"allowProfileDowngrade": False}, True),
+        ({"allowProfileDowngrade": "no"}, {"allowProfileDowngrade": False}, True),
+        ({}, {"allowProfileDowngrade": False, "allowExpiredCertificate": True}, True),
+    ],
+)
+def test_members_are_changed_only_where_they_are_others(
+    stored: dict[str, Any], wanted: dict[str, Any], changes: bool
+) -> None:
+    record = {"stationId": "S", "tenantId": "T", "site": {"kept": True}, **stored}
+    after = records.with_members(record, wanted, NOW)
+    if not changes:
+        assert after is None
+        return
+    assert after is not None and after["site"] == {"kept": True} and "updatedAt" in after
+    assert {name: after.get(name) for name in wanted} in (wanted, {**wanted, "allowProfileDowngrade": None})
+    assert None not in after.values()
+    assert parsed(after).warnings == ()
+    assert records.with_members(after, wanted, NOW) is None

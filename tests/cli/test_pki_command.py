@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cli.cli_runner import run_here
+from cli.cli_runner import run, run_here
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -126,6 +126,46 @@ def test_hosts_are_names_and_addresses(tmp_path: Path) -> None:
         refused = pki("init", "--host", wrong, "--force", place=tmp_path)
         assert refused.returncode == 1 and "No certificate can be made" in refused.stderr
     assert certificate(tmp_path / "server-ec.pem") == server
+
+
+def test_commands_that_are_told_can_be_typed(tmp_path: Path) -> None:
+    place = tmp_path / "my pki"
+    assert f"pki init --directory '{place}'" in pki("issue", "CP-1", place=place).stderr
+    made = pki("init", place=place)
+    assert f"--env-file '{place}/gateway.env'" in made.stderr
+    assert f"pki issue CP-001 --bind --directory '{place}'" in made.stderr
+    assert f"pki revoke --directory '{place}'" in made.stderr
+    unbound = run("pki", "issue", "CP-1", "--bind", "--directory", str(place), REDIS_URL="redis://127.0.0.1:1")
+    assert unbound.returncode == 1 and f"cert bind CP-1 '{place}/CP-1.pem'" in unbound.stderr
+
+
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_names_that_say_nothing_are_refused(tmp_path: Path, nothing: str) -> None:
+    refused = pki("init", "--organization", nothing, place=tmp_path / "pki")
+    assert refused.returncode == 1 and "organization" in refused.stderr
+    assert not (tmp_path / "pki").exists()
+    assert pki("init", place=tmp_path).returncode == 0
+    for option in ("--organization", "--common-name"):
+        refused = pki("issue", "CP-1", option, nothing, place=tmp_path)
+        assert refused.returncode == 1 and option.strip("-").replace("-", " ") in refused.stderr
+        assert "64" not in refused.stderr
+    assert not (tmp_path / "CP-1.pem").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ((), None),
+        (("--common-name", "CP-1"), None),
+        (("--common-name", "x" * 25), "taken for the charge point's serial number"),
+        (("--common-name", "x" * 26), "Warning: the certificate has the common name"),
+    ],
+)
+def test_what_the_common_name_means_is_told(tmp_path: Path, options: tuple[str, ...], word: str | None) -> None:
+    assert pki("init", place=tmp_path).returncode == 0
+    done = pki("issue", "CP-1", *options, place=tmp_path)
+    assert done.returncode == 0
+    assert ("ommon name" not in done.stderr) if word is None else (word in done.stderr)
 
 
 @pytest.mark.parametrize("suite", OCPP_SUITES)
@@ -271,6 +311,10 @@ def test_show_tells_everything_about_each_once(ready: Path) -> None:
     assert "DNS:localhost" in told["subjectAltName"] and "IP:127.0.0.1" in told["subjectAltName"]
     assert (told["key"], by_file["server-rsa.pem"]["key"]) == ("ECDSA secp256r1", "RSA 2048")
     assert (told["daysLeft"], by_file["crl.pem"]["daysLeft"], by_file["crl.pem"]["revoked"]) == (364, 29, [])
+    narrow = run_here("pki", "show", str(ready / "server-ec.pem"), COLUMNS="40").stdout.split()
+    assert told["fingerprint"] in narrow
+    at_80 = run_here("pki", "show", str(ready / "server-ec.pem"), COLUMNS="80").stdout.splitlines()
+    assert f"fingerprint     {told['fingerprint']}" in at_80  # in line with the others
     table = run_here("pki", "show", str(ready / "CP-EC.pem"), COLUMNS="200").stdout
     assert "CN=CP-EC,O=Acme Charging" in table and "364 days left" in table and "server" not in table
 

@@ -246,3 +246,20 @@ def test_settings_that_mean_nothing_are_refused_by_name() -> None:
             Places(dev=False, environ={"PORT": port}).port("port")
     with pytest.raises(Failure, match="OCPP_CHARGE_POINT_ID_PATTERN"):
         Places(dev=False, environ={"OCPP_CHARGE_POINT_ID_PATTERN": "("}).identity_pattern()
+
+
+@pytest.mark.parametrize(("tls", "scheme"), [(True, "wss"), (False, "ws"), (None, "ws")])
+def test_a_dev_gateway_is_called_as_it_listens(tmp_path: Path, tls: bool | None, scheme: str) -> None:
+    path = tmp_path / "dev.json"
+    state = {"redisUrl": "redis://127.0.0.1:1/0", "kafkaBrokers": "127.0.0.1:2", "httpPort": 1, "ocppPort": 1}
+    path.write_text(json.dumps({**state, "pid": os.getpid(), **({} if tls is None else {"tls": tls})}))
+    other = str(tls is not True).lower()  # of another gateway
+    environ = {"OCPP_DEV_STATE_FILE": str(path), "OCPP_TLS_ENABLED": other}
+    done = run_here("--dev", "simulate", "--duration=0.1", **environ)
+    assert f"cannot reach {scheme}://127.0.0.1:1/ocpp/1.6/CP-001" in done.stderr
+
+
+def test_who_names_the_url_needs_no_dev_gateway(tmp_path: Path) -> None:
+    absent = {"OCPP_DEV_STATE_FILE": str(tmp_path / "none.json")}
+    done = run_here("--dev", "simulate", "--url=ws://127.0.0.1:1", "--duration=0.1", **absent)
+    assert "cannot reach ws://127.0.0.1:1/" in done.stderr

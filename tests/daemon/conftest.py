@@ -139,8 +139,9 @@ def told(security_events: TopicTail, address: str) -> Told:
         assert (line["reason"], line["status"], line["level"]) == (reason, status, "warn")
         assert line["charge_point_id"] == charge_point_id
         assert metric(gateway.http_port, "ocpp_handshakes_total", **labels) == before + 1
-        event = security_events.wait_for(lambda event: event["payload"].get("peer") == address)
-        assert event["eventType"] == "HandshakeRefused"
+        event = security_events.wait_for(
+            lambda event: event["eventType"] == "HandshakeRefused" and event["payload"]["peer"] == address
+        )
         assert event.get("chargePointId") == charge_point_id
         fingerprint = {} if shown is None else {"certificate": shown.fingerprint}
         assert event["payload"] == {"reason": reason, "status": status, "peer": address, "suppressed": 0, **fingerprint}

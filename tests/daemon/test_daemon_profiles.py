@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 import redis as redis_py
+from support.callers import until
 from support.certificates import Issued, Pki
 from support.gateway import Gateway
 from support.kafka_broker import steady_ports
@@ -38,6 +39,8 @@ def gateway(redis_url: str, brokers: str, pki: Pki, plain_port: int) -> Iterator
         brokers,
         LOG_LEVEL="debug",
         FLOOD_LOG_COOLDOWN="0",
+        NODE_HEARTBEAT_SECONDS="1",
+        NODE_TTL_SECONDS="4",
         OCPP_TRUSTED_PROXIES=PROXY,
         WEBSOCKET_OCPP_EXTRA_PORTS=f"{plain_port}=plain",
         **pki.settings("optional"),
@@ -150,14 +153,20 @@ def test_a_header_does_not_make_a_connection_secure(
 # From a higher security profile to a lower one.
 
 
+def kept(redis: redis_py.Redis, charge_point_id: str, profile: bytes) -> None:
+    """Wait for it: the charge point has its answer a moment before."""
+    key = f"security-profiles:{charge_point_id}"
+    until(lambda: redis.get(key) == profile, f"{profile!r} in {key}")
+
+
 def test_who_came_with_a_certificate_does_not_get_in_with_a_password(
     gateway: Gateway, door: Door, redis: redis_py.Redis, redis_url: str, told: Any, charge_point_id: str
 ) -> None:
     provision(redis_url, charge_point_id, auth=BOTH)
     assert door.status(password=True) == 101
-    assert redis.get(f"security-profiles:{charge_point_id}") == b"2"
+    kept(redis, charge_point_id, b"2")
     assert door.status(shown=door.certificate) == 101
-    assert redis.get(f"security-profiles:{charge_point_id}") == b"3"
+    kept(redis, charge_point_id, b"3")
 
     with told(gateway, "profile_downgrade", charge_point_id=charge_point_id):
         assert door.status(password=True) == 403
@@ -166,26 +175,68 @@ def test_who_came_with_a_certificate_does_not_get_in_with_a_password(
 
     provision(redis_url, charge_point_id, auth=BOTH, allowProfileDowngrade=True)
     assert door.status(password=True) == 101
-    assert redis.get(f"security-profiles:{charge_point_id}") == b"2"
+    kept(redis, charge_point_id, b"2")
 
 
 def test_who_came_over_tls_does_not_get_in_without(
-    gateway: Gateway, door: Door, redis_url: str, told: Any, charge_point_id: str
+    gateway: Gateway, door: Door, redis: redis_py.Redis, redis_url: str, told: Any, charge_point_id: str
 ) -> None:
     assert door.status(password=True, tls=False) == 101
     assert door.status(password=True) == 101
+    kept(redis, charge_point_id, b"2")
     with told(gateway, "profile_downgrade", charge_point_id=charge_point_id):
         assert door.status(password=True, tls=False) == 403
     provision(redis_url, charge_point_id, allowProfileDowngrade=True)
     assert door.status(password=True, tls=False) == 101
 
 
-def test_an_attempt_at_a_downgrade_ends_no_session(
-    gateway: Gateway, door: Door, pki: Pki, redis_url: str, told: Any, charge_point_id: str
+def test_a_handshake_that_is_given_up_shuts_nobody_out(
+    gateway: Gateway, door: Door, pki: Pki, redis: redis_py.Redis, redis_url: str, charge_point_id: str
+) -> None:
+    provision(redis_url, charge_point_id, auth=BOTH)
+    assert door.status(password=True) == 101
+    kept(redis, charge_point_id, b"2")
+
+    def is_waiting() -> bool:
+        return any("b" in client["flags"] and client["cmd"] == "evalsha" for client in redis.client_list())
+
+    redis.execute_command("CLIENT", "PAUSE", 20_000, "WRITE")  # records can be read, a session is claimed later
+    try:
+        with TlsSocket(gateway.ocpp_port, pki.client(door.certificate)) as charger:
+            charger.send(handshake(f"/ocpp/{charge_point_id}"))
+            until(is_waiting, "the claim to be on its way")
+    finally:
+        redis.execute_command("CLIENT", "UNPAUSE")
+    until(lambda: redis.get(f"session-epochs:{charge_point_id}") == b"2", "the claim")
+    until(lambda: not redis.exists(f"sessions:{charge_point_id}"), "the claim to be given back")
+
+    assert redis.get(f"security-profiles:{charge_point_id}") == b"2"
+    assert door.status(password=True) == 101
+
+
+def test_a_redis_that_lost_its_data_knows_again_who_came_with_a_certificate(
+    gateway: Gateway, door: Door, pki: Pki, redis: redis_py.Redis, redis_url: str, told: Any, charge_point_id: str
 ) -> None:
     provision(redis_url, charge_point_id, auth=BOTH)
     with TlsSocket(gateway.ocpp_port, pki.client(door.certificate)) as connected:
         assert connected.upgrade(charge_point_id).status == 101
+        kept(redis, charge_point_id, b"3")
+        redis.flushall()
+        kept(redis, charge_point_id, b"3")
+        provision(redis_url, charge_point_id, auth=BOTH)
+        with told(gateway, "profile_downgrade", charge_point_id=charge_point_id):
+            assert door.status(password=True) == 403
+        connected.send(frame(b'[2,"1","Heartbeat",{}]'))
+        assert connected.frame().payload.startswith(b'[3,"1",')
+
+
+def test_an_attempt_at_a_downgrade_ends_no_session(
+    gateway: Gateway, door: Door, pki: Pki, redis: redis_py.Redis, redis_url: str, told: Any, charge_point_id: str
+) -> None:
+    provision(redis_url, charge_point_id, auth=BOTH)
+    with TlsSocket(gateway.ocpp_port, pki.client(door.certificate)) as connected:
+        assert connected.upgrade(charge_point_id).status == 101
+        kept(redis, charge_point_id, b"3")
         with told(gateway, "profile_downgrade", charge_point_id=charge_point_id):
             assert door.status(password=True) == 403
         connected.send(frame(b'[2,"1","Heartbeat",{}]'))

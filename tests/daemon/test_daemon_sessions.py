@@ -49,12 +49,13 @@ def test_a_session_is_in_redis_as_long_as_it_lasts(
         assert found is not None
         assert list(found) == [
             "chargePointId", "ocppVersion", "nodeId", "stationId", "tenantId",
-            "connectedAt", "connectedAtMs", "lastSeenAt", "lastSeenAtMs", "epoch",
+            "connectedAt", "connectedAtMs", "lastSeenAt", "lastSeenAtMs", "securityProfile", "epoch",
         ]  # fmt: skip
         assert found["chargePointId"] == charge_point_id
         assert found["ocppVersion"] == version == opened["ocpp_version"]
         assert found["nodeId"] == opened["node_id"]
         assert (found["stationId"], found["tenantId"]) == (f"station-{charge_point_id}", "tenant-1")
+        assert found["securityProfile"] == opened["security_profile"] == 1
         assert found["epoch"] == opened["epoch"] == 1
         assert found["connectedAt"].endswith("Z")
         assert found["lastSeenAtMs"] >= found["connectedAtMs"] > 1_700_000_000_000

@@ -5,6 +5,7 @@ No line of it may be at error level: ``Gateway`` looks for them at its end.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
@@ -18,7 +19,8 @@ from support.raw_socket import RawSocket, frame, handshake
 from support.stations import basic, provision
 from support.tls_socket import OpensslClient, TlsSocket, refused_in_tls
 
-TLS_1_2 = ssl.TLSVersion.TLSv1_2
+TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+CLOSE_NOTIFY = bytes.fromhex("15030300020100")
 
 SSL_3_HELLO = bytes.fromhex("160300002f0100002b0300") + b"\x01" * 32 + bytes.fromhex("000004002f000a0100")
 
@@ -93,10 +95,10 @@ def test_what_is_no_tls_gets_no_answer_of_ours(
         assert answer == b"" or answer[:1] == b"\x15"  # an alert record
 
 
-def client_hello(pki: Pki) -> bytes:
+def client_hello(pki: Pki, version: ssl.TLSVersion | None = None) -> bytes:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
-        pki.client().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1").do_handshake()
+        pki.client(version=version).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1").do_handshake()
     return outgoing.read()
 
 
@@ -139,6 +141,27 @@ def test_who_leaves_in_the_middle_is_not_told_of(gateway: Gateway, pki: Pki, add
     assert [line for line in gateway.logged("handshake.refused") if line["peer"] == address] == []
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "upon our answer"])
+@pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3], ids=["1.2", "1.3"])
+def test_who_says_goodbye_in_the_middle_is_not_told_of(
+    gateway: Gateway, pki: Pki, told: Any, address: str, version: ssl.TLSVersion, waits: bool
+) -> None:
+    hello = client_hello(pki, version)
+    with socket.create_connection(("127.0.0.1", gateway.ocpp_port), timeout=15, source_address=(address, 0)) as peer:
+        peer.sendall(hello if waits else hello + CLOSE_NOTIFY)
+        if waits:
+            assert peer.recv(1) == b"\x16"
+            peer.sendall(CLOSE_NOTIFY)
+        with contextlib.suppress(ConnectionResetError):
+            while peer.recv(65536):
+                pass
+    # What is told of that address first is what comes next from there.
+    with told(gateway, "tls_failed"), RawSocket(gateway.ocpp_port, address=address) as connection:
+        connection.send(b"\x00" * 64)
+        connection.rest()
+    assert [line["message"] for line in gateway.events if line.get("level") in ("error", "critical")] == []
+
+
 def test_a_client_cannot_renegotiate_and_harms_nobody_by_trying(
     gateway: Gateway, pki: Pki, redis_url: str, charge_point_id: str
 ) -> None:
@@ -158,7 +181,7 @@ def test_a_client_cannot_renegotiate_and_harms_nobody_by_trying(
         assert other.frame().payload.startswith(b'[3,"1",{"currentTime":')
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
 def test_a_broken_record_ends_its_connection_and_no_other(
     gateway: Gateway, pki: Pki, charge_point_id: str, version: ssl.TLSVersion
 ) -> None:

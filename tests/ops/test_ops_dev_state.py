@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from ocpp_gateway.ops.dev_state import DevState
 @pytest.fixture
 def ours() -> DevState:
     return DevState(
-        redis_url="redis://:x@127.0.0.1:1", kafka_brokers="127.0.0.1:2", http_port=3, ocpp_port=4, pid=os.getpid()
+        redis_url="redis://:x@127.0.0.1:1",
+        kafka_brokers="127.0.0.1:2",
+        http_port=3,
+        ocpp_port=4,
+        tls=True,
+        pid=os.getpid(),
     )
 
 
@@ -34,3 +40,12 @@ def test_the_file_of_another_gateway_is_left_alone(tmp_path: Path, ours: DevStat
     theirs.write(path)
     ours.remove(path)
     assert DevState.read(path) == theirs
+
+
+def test_a_file_that_does_not_tell_of_tls_is_of_a_gateway_without(tmp_path: Path, ours: DevState) -> None:
+    path = tmp_path / "dev.json"
+    ours.write(path)
+    members = json.loads(path.read_text())
+    assert members.pop("tls") is True
+    path.write_text(json.dumps(members))
+    assert DevState.read(path) == attrs.evolve(ours, tls=False)

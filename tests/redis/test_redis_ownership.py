@@ -28,13 +28,16 @@ def node(client: RedisClient, node_id: str, **options: Any) -> Ownership:
     return Ownership(client=client, node_id=node_id, session_ttl=60, **options)
 
 
-def record(node_id: str = "node-a", number: int = 1, connected_at_ms: int = 1_767_323_045_678) -> SessionRecord:
+def record(
+    node_id: str = "node-a", number: int = 1, connected_at_ms: int = 1_767_323_045_678, security_profile: int = 1
+) -> SessionRecord:
     return attrs.evolve(
         RECORD,
         charge_point_id=f"CP-{number:03d}",
         node_id=node_id,
         connected_at_ms=connected_at_ms,
         last_seen_at_ms=connected_at_ms,
+        security_profile=security_profile,
         epoch=0,
     )
 

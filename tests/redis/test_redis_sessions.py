@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ RECORD = SessionRecord(
     tenant_id="tenant-abc",
     connected_at_ms=1_767_323_045_678,
     last_seen_at_ms=1_767_323_046_001,
+    security_profile=2,
     epoch=7,
 )
 
@@ -25,13 +27,18 @@ def test_the_record_is_the_contracts() -> None:
     assert RECORD.encode() == (
         b'{"chargePointId":"CP-001","ocppVersion":"1.6J","nodeId":"node-a","stationId":"station-123",'
         b'"tenantId":"tenant-abc","connectedAt":"2026-01-02T03:04:05.678Z","connectedAtMs":1767323045678,'
-        b'"lastSeenAt":"2026-01-02T03:04:06.001Z","lastSeenAtMs":1767323046001,"epoch":7}'
+        b'"lastSeenAt":"2026-01-02T03:04:06.001Z","lastSeenAtMs":1767323046001,"securityProfile":2,"epoch":7}'
     )
     assert b"epoch" not in RECORD.of_epoch(0).encode()
 
 
-@given(st.integers(0, 4_000_000_000_000), st.integers(0, 2**53), st.text(st.characters(exclude_categories=["Cs"])))
-def test_what_is_written_is_read(milliseconds: int, epoch: int, text: str) -> None:
+@given(
+    st.integers(0, 4_000_000_000_000),
+    st.integers(0, 2**53),
+    st.integers(0, 3),
+    st.text(st.characters(exclude_categories=["Cs"])),
+)
+def test_what_is_written_is_read(milliseconds: int, epoch: int, profile: int, text: str) -> None:
     record = SessionRecord(
         charge_point_id=text,
         ocpp_version="2.1",
@@ -40,6 +47,7 @@ def test_what_is_written_is_read(milliseconds: int, epoch: int, text: str) -> No
         tenant_id=text,
         connected_at_ms=milliseconds,
         last_seen_at_ms=milliseconds,
+        security_profile=profile,
         epoch=epoch,
     )
     assert SessionRecord.parse(record.encode()) == record
@@ -71,7 +79,8 @@ def test_what_is_no_object_is_no_record(raw: bytes) -> None:
     assert SessionRecord.parse(raw) is None
 
 
-def test_the_earlier_gateways_record_without_an_epoch_can_be_read() -> None:
+@pytest.mark.parametrize(("member", "is_read"), [("epoch", "epoch"), ("securityProfile", "security_profile")])
+def test_an_earlier_gateways_record_without_it_can_be_read(member: str, is_read: str) -> None:
     members = json.loads(RECORD.encode())
-    del members["epoch"]
-    assert SessionRecord.parse(json.dumps({**members, "more": 1}).encode()) == RECORD.of_epoch(0)
+    del members[member]
+    assert SessionRecord.parse(json.dumps({**members, "more": 1}).encode()) == attrs.evolve(RECORD, **{is_read: 0})

@@ -55,7 +55,9 @@ class SecurityCounts:
         self.outcomes.append((event_type, outcome))
 
 
-def security_events(bus: MemoryBus, clock: Clock, counts: SecurityCounts | None = None) -> SecurityEvents:
+def security_events(
+    bus: MemoryBus, clock: Clock, counts: SecurityCounts | None = None, *, max_waiting: int = 10_000
+) -> SecurityEvents:
     return SecurityEvents(
         bus=bus,
         topic="security",
@@ -63,4 +65,5 @@ def security_events(bus: MemoryBus, clock: Clock, counts: SecurityCounts | None 
         clock=clock,
         node_id="node-1",
         counters=counts or SecurityCounts(),
+        max_waiting=max_waiting,
     )

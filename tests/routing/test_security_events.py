@@ -126,6 +126,27 @@ def test_it_leaves_the_last_room_to_events_of_charge_points() -> None:
     assert len(world.bus.records) == 9
 
 
+def test_a_topic_that_takes_nothing_does_not_fill_the_queue_that_all_share() -> None:
+    bus, counts = MemoryBus(), SecurityCounts()
+    events = security_events(bus, ManualClock(), counts, max_waiting=3)
+    for _ in range(5):
+        events.publish(REFUSED, {})
+    assert len(bus.records) == 3
+    assert counts.outcomes == [(REFUSED, "dropped")] * 2
+    bus.settle()
+    events.publish(REFUSED, {})
+    assert len(bus.records) == 4
+
+
+def test_what_kafka_does_not_even_take_does_not_count_as_waiting() -> None:
+    bus = MemoryBus(away=BusUnavailable("no client"))
+    events = security_events(bus, ManualClock(), max_waiting=1)
+    events.publish(REFUSED, {})
+    bus.away = None
+    events.publish(REFUSED, {})
+    assert len(bus.records) == 1
+
+
 def test_a_flood_is_cut_to_fifty_a_second() -> None:
     world = Watching()
     for _ in range(10):

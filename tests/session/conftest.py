@@ -6,7 +6,7 @@ import pytest
 from twisted.logger import LogEvent
 
 from ocpp_gateway.ocppj.schemas import Schemas
-from ocpp_gateway.session import revoking, watch
+from ocpp_gateway.session import record_log, revoking, watch
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,6 @@ def schemas() -> Schemas:
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[LogEvent]:
     """What is logged about sessions that are revoked, and about records that need mending."""
     seen: list[LogEvent] = []
-    for module in (revoking, watch):
+    for module in (record_log, revoking, watch):
         monkeypatch.setattr(module.log, "observer", seen.append)
     return seen

@@ -31,6 +31,7 @@ from ocpp_gateway.routing.presence import Presence
 from ocpp_gateway.routing.uplink import Uplink
 from ocpp_gateway.routing.writability import Writability
 from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.session.record_log import RecordLog
 from ocpp_gateway.session.registry import Sessions
 from ocpp_gateway.session.session import Session, SessionIdentity, SessionLimits
 from ocpp_gateway.session.watch import Watch, WatchedIdentities
@@ -154,7 +155,15 @@ class Counts:
         """Not looked at here."""
 
 
-class NoReleases:
+@define(eq=False)
+class OpenSessions:
+    """Instead of Redis: the sessions (id, epoch) that are open."""
+
+    told: list[tuple[str, int]] = field(factory=list)
+
+    def opened_later(self, charge_point_id: str, epoch: int) -> None:
+        self.told.append((charge_point_id, epoch))
+
     def release_later(self, charge_point_id: str, epoch: int) -> None:
         """Nothing was claimed."""
 
@@ -170,6 +179,7 @@ class Fleet:
     security_bus: MemoryBus = field(factory=lambda: MemoryBus(room=10_000))
     clock: ManualClock = field(factory=ManualClock)
     counts: Counts = field(factory=Counts)
+    open_sessions: OpenSessions = field(factory=OpenSessions)
     sessions: Sessions = field(init=False)
     watch: Watch = field(init=False)
 
@@ -189,7 +199,7 @@ class Fleet:
             ),
             security=security,
             presence=Presence(bus=self.bus, topic="stations", holds=holds, writability=writability, clock=self.clock),
-            releases=NoReleases(),
+            claims=self.open_sessions,
             limits=LIMITS,
             counters=self.counts,
             clock=self.clock,
@@ -207,7 +217,7 @@ class Fleet:
                 clock=self.clock,
             ),
             security=security,
-            cooldown=LogCooldown(self.clock, seconds=300, max_entries=100),
+            record_log=RecordLog(LogCooldown(self.clock, seconds=300, max_entries=100)),
             clock=self.clock,
         )
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from routing.memory_bus import MemoryBus
 from routing.routing_parts import security_events, station
 from session_parts import LIMITS, Counts, Line, certificate, session_identity, standing
@@ -318,12 +318,19 @@ def test_a_boot_notification_that_waited_is_looked_at_too(schemas: Schemas, warn
 
 @pytest.mark.parametrize(
     ("version", "shown"),
-    [(V16, certificate("SN-0815")), (V201, certificate("CP-001")), (V201, certificate(None)), (V201, None)],
+    [
+        (V16, certificate("SN-0815")),
+        (V201, certificate("CP-001")),
+        (V201, certificate(None)),
+        (V201, certificate("charger-0001.operator.example")),
+        (V21, evolve(certificate("SN-0815"), alternative_names=("URI:CP-001",))),
+        (V201, None),
+    ],
 )
 def test_elsewhere_boot_notification_may_say_any_serial_number(
     schemas: Schemas, version: OcppVersion, shown: ClientCertificate | None
 ) -> None:
-    """1.6 has no such rule; a certificate that names the identity, or no certificate, says no serial number."""
+    """1.6 has no such rule. Nor does a certificate say one that names the identity, or nothing as short as a number."""
     world = World(schemas, version, shown)
     assert world.session.serial_number is None
     payload = boot("SN-4711")

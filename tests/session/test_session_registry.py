@@ -67,3 +67,8 @@ def test_without_one_there_is_nothing_to_tell(fleet: Fleet, logged: list[LogEven
     (connected,) = (record.event for record in fleet.bus.records)
     assert connected["payload"] == {"peer": "192.0.2.1", "securityProfile": 2}
     assert logged[0]["certificate"] is None
+
+
+def test_a_session_counts_once_it_is_open(fleet: Fleet) -> None:
+    session = fleet.connect()
+    assert fleet.open_sessions.told == [("CP-001", session.identity.epoch)]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import attrs
 import pytest
 from adapters.adapter_ports import CALLER, OTHER, result_of
 from attrs import define, field, frozen
@@ -14,6 +15,7 @@ from twisted.logger import LogEvent
 
 from ocpp_gateway.adapters.answers import Caller
 from ocpp_gateway.auth.addresses import AddressList
+from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
@@ -170,6 +172,30 @@ def test_a_revocation_ends_the_session_of_that_certificate(watched: Watched) -> 
     assert watched.look() == [("CP-001", "mtls_revoked")]
     assert session.close_reason is CloseReason.MTLS_REVOKED
     assert other.close_reason is None
+
+
+def test_a_revocation_counts_for_a_certificate_shown_beside_a_password_too(watched: Watched) -> None:
+    session = watched.connect()
+    session.standing = attrs.evolve(session.standing, shown=SHOWN)
+    watched.recheck("0C" * 32)
+    assert watched.look() == []
+    watched.recheck(SHOWN.fingerprint)
+    assert session.close_reason is CloseReason.MTLS_REVOKED
+
+
+def test_one_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
+    watched: Watched, warnings: list[LogEvent]
+) -> None:
+    def broken(shown: ClientCertificate) -> bool:
+        raise RuntimeError(shown.fingerprint)
+
+    watched.connect(shown=SHOWN)
+    other = watched.connect(OTHER)
+    watched.fleet.watch.recheck_certificates(broken)
+    watched.change(OTHER, status="disabled")
+    assert watched.look() == [(OTHER.charge_point_id, "status_inactive")]
+    assert other.close_reason is CloseReason.STATUS_INACTIVE
+    assert [event["event"] for event in warnings].count("session.recheck_failed") == 2
 
 
 def test_a_deleted_record_ends_the_session(watched: Watched) -> None:

@@ -190,4 +190,19 @@ def test_a_refusal_in_spite_of_the_certificate_is_explained(tmp_path: Path, stat
 
 def test_who_shows_no_certificate_hears_that_one_may_be_wanted() -> None:
     advice = Refused("CP-1", "wss://h/CP-1", 403).advice
+    assert "charger set CP-1 --allow-downgrade" in advice
     assert "mtls_missing_cert" in advice and "profile_downgrade" in advice and "charger enable CP-1" in advice
+
+
+@pytest.mark.parametrize(
+    ("serial_number", "cp_id", "said"),
+    [
+        ("x" * 25, "CP-1", "x" * 25),
+        ("x" * 26, "CP-1", "CP-1"),
+        (None, "CP-1", "CP-1"),
+        ("", "CP-1", "CP-1"),
+        ("x" * 26, "CP-" + "7" * 40, "CP-" + "7" * 22),
+    ],
+)
+def test_a_serial_number_is_said_as_a_whole_or_not_at_all(serial_number: str | None, cp_id: str, said: str) -> None:
+    assert Target("wss://h", cp_id, OcppVersion.V201, serial_number=serial_number).serial == said

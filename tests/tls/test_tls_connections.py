@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 import ssl
@@ -111,7 +112,62 @@ async def test_a_peer_that_goes_away_in_the_handshake_is_nothing_to_tell(files: 
     await listening.port.stopListening()
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+CLOSE_NOTIFY = bytes.fromhex("15030300020100")
+
+
+def client_hello(version: ssl.TLSVersion) -> bytes:
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.minimum_version = client.maximum_version = version
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="gateway.example.com").do_handshake()
+    return outgoing.read()
+
+
+def converse(port: int, hello: bytes, *, waits: bool) -> None:
+    """Says goodbye behind the ClientHello, at once or when the answer comes; until the other side hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+        peer.sendall(hello if waits else hello + CLOSE_NOTIFY)
+        if waits:
+            assert peer.recv(1) == b"\x16"
+            peer.sendall(CLOSE_NOTIFY)
+        with contextlib.suppress(ConnectionResetError):
+            while peer.recv(1 << 16):
+                pass
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_goodbye_in_the_handshake_is_nothing_to_tell(
+    files: Files, root: Authority, version: ssl.TLSVersion, waits: bool
+) -> None:
+    files.bundle = [root]
+    listening = listen(files)
+    ended = listening.reasons
+    await deferToThread(converse, listening.port.getHost().port, client_hello(version), waits=waits)
+    assert await ended.addTimeout(20, reactor) is None
+    await listening.port.stopListening()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_goodbye_in_the_handshake_is_the_end_of_the_connection(
+    files: Files, root: Authority, version: ssl.TLSVersion
+) -> None:
+    files.bundle = [root]
+    server: SSL.Connection = contexts_of(files).creator(ClientAuth.REQUIRED).serverConnectionForTLS(None)
+    server.set_accept_state()
+    server.bio_write(client_hello(version))
+    with pytest.raises(SSL.WantReadError):
+        server.do_handshake()
+    server.bio_write(CLOSE_NOTIFY)
+    with pytest.raises(SSL.SysCallError) as raised:
+        server.do_handshake()
+    assert raised.value.args == (-1, "Unexpected EOF")
+    assert refusal_reason(server, raised.value) is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_connections_and_old_contexts_are_given_back(
     files: Files, root: Authority, tmp_path: Path, version: ssl.TLSVersion, request: pytest.FixtureRequest
 ) -> None:

@@ -2,119 +2,21 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from attrs import define, field
-from cryptography.hazmat.primitives.serialization import Encoding
+from reloaded import INTERVAL, Begin, renewed, with_list
 from support.certificates import Authority, Issued, days, key_to_pem, make_key
-from support.manual_clock import ManualClock
-from tls_support import Files, client_context, shake
+from tls_support import client_context, shake
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogEvent
 
 from ocpp_gateway.auth.certificates import ClientCertificate
-from ocpp_gateway.tls import reloading
 from ocpp_gateway.tls.facts import TlsFacts
 from ocpp_gateway.tls.material import TlsFilesBroken
 from ocpp_gateway.tls.policy import ClientAuth, TlsPolicy
-from ocpp_gateway.tls.reloading import LIFETIME, TlsContexts
-
-INTERVAL = 10.0
-
-
-@define
-class Threads:
-    """Runs what belongs into a thread at once, or when a test says so."""
-
-    is_held: bool = False
-    held: list[tuple[Deferred[Any], Callable[[], Any]]] = field(factory=list)
-    runs: int = 0
-
-    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
-        self.runs += 1
-        if not self.is_held:
-            return execute(work)
-        waiting: Deferred[Any] = Deferred()
-        self.held.append((waiting, work))
-        return waiting
-
-    def let_go(self) -> None:
-        self.is_held = False
-        while self.held:
-            waiting, work = self.held.pop(0)
-            execute(work).chainDeferred(waiting)
-
-
-@define
-class Running:
-    files: Files
-    logged: list[LogEvent]
-    contexts: TlsContexts
-    clock: ManualClock
-    threads: Threads
-    reloads: list[None]
-
-    def serves(self, issued: Issued, trusted: Authority) -> bool:
-        """Whether ``issued`` is what a new connection gets."""
-        client = client_context(self.files.directory, trusted)
-        shaken = shake(self.contexts.context(ClientAuth.OFF), client)
-        assert shaken.is_done
-        return shaken.client.getpeercert(binary_form=True) == issued.certificate.public_bytes(Encoding.DER)
-
-    def events(self) -> list[str]:
-        """What was logged since last asked."""
-        events = [str(event["event"]) for event in self.logged]
-        self.logged.clear()
-        return events
-
-    def look(self) -> None:
-        self.clock.advance(INTERVAL)
-
-
-Begin = Callable[..., Running]
-
-
-@pytest.fixture
-def begin(
-    tmp_path: Path, ec_server: Issued, root: Authority, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Running]]:
-    logged: list[LogEvent] = []
-    monkeypatch.setattr(reloading.log, "observer", logged.append)
-    started: list[Running] = []
-
-    def start(*, interval: float = INTERVAL) -> Running:
-        files = Files(tmp_path, [ec_server], [root])
-        clock, threads, reloads = ManualClock(days(0).timestamp()), Threads(), []
-        contexts = TlsContexts(
-            paths=files.write(),
-            policy=TlsPolicy(),
-            clients=frozenset(ClientAuth),
-            clock=clock,
-            run_in_thread=threads.run,
-            interval=interval,
-            reloaded=lambda: reloads.append(None),
-        )
-        contexts.load()
-        contexts.start()
-        running = Running(files, logged, contexts, clock, threads, reloads)
-        assert running.events() == ["tls.loaded"]
-        started.append(running)
-        return running
-
-    yield start
-    for running in started:
-        running.contexts.stop()
-        assert running.clock.timers.getDelayedCalls() == []
-
-
-def renewed(root: Authority) -> Issued:
-    return root.issue("gateway.example.com", sans=["gateway.example.com"], client=False)
+from ocpp_gateway.tls.reloading import TlsContexts
 
 
 def test_a_new_certificate_is_what_the_next_connection_gets(begin: Begin, root: Authority) -> None:
@@ -156,7 +58,7 @@ def test_other_authorities_or_lists_are_told_of(begin: Begin, root: Authority) -
     running.files.write()
     running.look()
     assert len(running.reloads) == 1
-    running.contexts.paths = _with_list(running, root.crl([bad]))
+    running.contexts.paths = with_list(running, root.crl([bad]))
     running.look()
     assert len(running.reloads) == 2
     assert running.contexts.is_revoked(certificate)
@@ -166,23 +68,6 @@ def test_other_authorities_or_lists_are_told_of(begin: Begin, root: Authority) -
     running.look()
     assert not running.contexts.is_revoked(certificate)
     assert running.events() == ["tls.reloaded"]  # a warning that was told is not told again
-
-
-def test_a_session_is_not_resumed_across_a_reload(begin: Begin, root: Authority, tmp_path: Path) -> None:
-    running = begin()
-    running.contexts.paths = _with_list(running, root.crl())
-    running.look()
-    issued = root.issue("CP-1")
-    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-        client = client_context(tmp_path, root, issued, version=version)
-        session = shake(running.contexts.context(ClientAuth.REQUIRED), client).client.session
-        assert shake(running.contexts.context(ClientAuth.REQUIRED), client, session).client.session_reused
-        Path(running.contexts.paths.crls[0]).write_bytes(root.crl([issued]))
-        running.look()
-        after = shake(running.contexts.context(ClientAuth.REQUIRED), client, session)
-        assert after.reason == "mtls_revoked"
-        Path(running.contexts.paths.crls[0]).write_bytes(root.crl())
-        running.look()
 
 
 def test_half_of_a_pair_is_waited_for(begin: Begin, root: Authority) -> None:
@@ -281,63 +166,6 @@ def test_a_link_turned_to_other_files_is_noticed(begin: Begin, root: Authority, 
     assert running.serves(new, root)
 
 
-def test_contexts_do_not_grow_older_than_a_day(begin: Begin, root: Authority, tmp_path: Path) -> None:
-    for interval in (INTERVAL, 0):
-        running = begin(interval=interval)
-        client = client_context(tmp_path, root)
-        session = shake(running.contexts.context(ClientAuth.OFF), client).client.session
-        running.clock.advance(LIFETIME / 2)
-        assert shake(running.contexts.context(ClientAuth.OFF), client, session).client.session_reused
-        # Made of what was read last: not even unreadable files keep it from happening.
-        Path(running.contexts.paths.keys[0]).unlink()
-        running.clock.advance(LIFETIME / 2)
-        after = shake(running.contexts.context(ClientAuth.OFF), client, session)
-        assert after.is_done
-        assert not after.client.session_reused
-        running.events()
-        again = running.contexts.context(ClientAuth.OFF)
-        running.look()
-        assert running.contexts.context(ClientAuth.OFF) is again
-        running.events()
-
-
-@pytest.mark.parametrize("interval", [INTERVAL, 0])
-def test_a_list_that_runs_out_is_noticed_above_a_trusted_authority(
-    begin: Begin, root: Authority, interval: float
-) -> None:
-    running = begin(interval=interval)
-    middle = Authority("Middle", parent=root)
-    client = client_context(running.files.directory, root, middle.issue("CP-1"))
-    resuming = client_context(running.files.directory, root, middle.issue("CP-2"))
-    running.files.bundle = [root, middle]
-    running.contexts.paths = _with_list(running, root.crl(next_update=days(0.5)))
-    running.contexts.reload_now()
-    running.clock.advance(LIFETIME / 2 - 60)
-    assert shake(running.contexts.context(ClientAuth.REQUIRED), client).is_done
-    session = shake(running.contexts.context(ClientAuth.REQUIRED), resuming).client.session
-    assert shake(running.contexts.context(ClientAuth.REQUIRED), resuming, session).client.session_reused
-    running.clock.advance(120)
-    assert shake(running.contexts.context(ClientAuth.REQUIRED), resuming, session).reason == "mtls_crl_expired"
-    assert shake(running.contexts.context(ClientAuth.REQUIRED), client).reason == "mtls_crl_expired"
-    running.events()
-
-
-def test_contexts_end_with_an_authority(begin: Begin, root: Authority) -> None:
-    running = begin()
-    running.files.bundle = [root, Authority("Ends soon", not_after=days(0.25))]
-    running.files.write()
-    running.look()
-    before = running.contexts.context(ClientAuth.REQUIRED)
-    running.clock.advance(LIFETIME / 4 - 60)
-    assert running.contexts.context(ClientAuth.REQUIRED) is before
-    running.clock.advance(120)
-    again = running.contexts.context(ClientAuth.REQUIRED)
-    assert again is not before
-    running.clock.advance(LIFETIME / 4)
-    assert running.contexts.context(ClientAuth.REQUIRED) is again
-    running.events()
-
-
 def test_without_an_interval_only_an_operator_makes_it_look(begin: Begin, root: Authority) -> None:
     running = begin(interval=0)
     running.files.servers = [renewed(root)]
@@ -418,7 +246,7 @@ def test_the_first_reading_tells_every_problem(begin: Begin) -> None:
 def test_what_is_in_force_is_told_with_its_dates(begin: Begin, root: Authority, ec_server: Issued) -> None:
     running = begin()
     next_update = days(3).replace(microsecond=0)
-    running.contexts.paths = _with_list(running, root.crl(next_update=next_update))
+    running.contexts.paths = with_list(running, root.crl(next_update=next_update))
     running.look()
     facts = running.contexts.facts()
     assert [(each.name, each.not_after) for each in facts.certificates] == [
@@ -458,8 +286,3 @@ async def test_it_works_in_a_real_thread(begin: Begin, root: Authority) -> None:
     running.files.write()
     running.contexts.reload_now()
     await done.addTimeout(20, reactor)
-
-
-def _with_list(running: Running, crl: bytes) -> Any:
-    running.files.crls = [crl]
-    return running.files.write()

@@ -5,14 +5,15 @@
 --       4 prefix of lease keys, 5 prefix of channels, 6 our node id, 7 charge point id and 8 our node id as JSON strings,
 --       9 epoch of the session that we have of it, else 0 (Redis may have lost it, with the counter),
 --       10 security profile of this session, 11 '1' if it may be lower than the last one's
--- Gives: the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0);
---        false, with nothing changed, if the profile is lower and may not be
+-- Gives: the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0),
+--        the security profile that is kept (or false); false, with nothing changed, if ours is lower and may not be
+--
+-- Our profile is kept when the session is open (keep_profile).
 
-if ARGV[11] ~= '1' then
-  local last = tonumber(redis.call('GET', KEYS[3]) or '')
-  if last and last > tonumber(ARGV[10]) then
-    return false
-  end
+local kept = redis.call('GET', KEYS[3])
+local last = tonumber(kept or '')
+if ARGV[11] ~= '1' and last and last > tonumber(ARGV[10]) then
+  return false
 end
 
 local previous = redis.call('GET', KEYS[1])
@@ -34,7 +35,6 @@ if previous then
 end
 local text = string.format('%.0f', epoch + 1)
 
-redis.call('SET', KEYS[3], ARGV[10])
 redis.call('SET', KEYS[2], text, 'EX', ARGV[3])
 redis.call('SET', KEYS[1], string.sub(ARGV[1], 1, -2) .. ',"epoch":' .. text .. '}', 'EX', ARGV[2])
 
@@ -46,4 +46,4 @@ if previous_node ~= '' then
       '{"type":"session_superseded","chargePointId":' .. ARGV[7] .. ',"nodeId":' .. ARGV[8] .. ',"epoch":' .. text .. '}')
   end
 end
-return {text, previous, alive}
+return {text, previous, alive, kept}

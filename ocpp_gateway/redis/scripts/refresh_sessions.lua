@@ -1,17 +1,18 @@
 -- Writes a node's session records again, with a new lastSeenAt and a new lifetime; finds those that are its no more.
 --
--- KEYS: per session: record, epoch counter
--- ARGV: 1 seconds a record lives, 2 seconds a counter lives, 3 node id, then per session: record, epoch, connectedAtMs
+-- KEYS: per session: record, epoch counter, security profile of the last session
+-- ARGV: 1 seconds a record lives, 2 seconds a counter lives, 3 node id,
+--       then per session: record, epoch, connectedAtMs, security profile
 -- Gives: per session that another connection has: its place (from 1), that connection's record
 --
 -- A higher epoch wins. Epochs start anew if Redis lost its data; of two records that this brought out of order the
--- later connection wins.
+-- later connection wins. A security profile that Redis lost, or missed, is kept again.
 
 local superseded = {}
-for place = 1, #KEYS / 2 do
-  local record_key, counter_key = KEYS[2 * place - 1], KEYS[2 * place]
-  local ours = ARGV[3 * place + 1]
-  local epoch, connected = tonumber(ARGV[3 * place + 2]), tonumber(ARGV[3 * place + 3])
+for place = 1, #KEYS / 3 do
+  local record_key, counter_key, profile_key = KEYS[3 * place - 2], KEYS[3 * place - 1], KEYS[3 * place]
+  local ours, profile = ARGV[4 * place], ARGV[4 * place + 3]
+  local epoch, connected = tonumber(ARGV[4 * place + 1]), tonumber(ARGV[4 * place + 2])
   local current = redis.call('GET', record_key)
   local known, theirs = false, false
   if current then
@@ -29,6 +30,9 @@ for place = 1, #KEYS / 2 do
     superseded[#superseded + 1] = current
   else
     redis.call('SET', record_key, ours, 'EX', ARGV[1])
+    if redis.call('GET', profile_key) ~= profile then
+      redis.call('SET', profile_key, profile)
+    end
     if not known or redis.call('EXPIRE', counter_key, ARGV[2]) == 0 then
       local counter = tonumber(redis.call('GET', counter_key) or '0') or 0
       if epoch > counter then

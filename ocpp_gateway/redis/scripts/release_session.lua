@@ -1,8 +1,8 @@
 -- Deletes a session record if it is still the one that is given back.
 --
--- KEYS: 1 session record, 2 epoch counter
+-- KEYS: 1 session record, 2 epoch counter, 3 security profile of the last session
 -- ARGV: 1 node id, 2 epoch ('' if the claim's answer never came), 3 connectedAtMs (compared where 2 is ''),
---       4 seconds a counter lives
+--       4 seconds a counter lives, 5 security profile of the session if it was not kept yet, else 0
 -- Gives: 1 if it was deleted, else 0
 
 local current = redis.call('GET', KEYS[1])
@@ -27,6 +27,9 @@ if type(record.epoch) == 'number' then
     counter = record.epoch
   end
   redis.call('SET', KEYS[2], string.format('%.0f', counter), 'EX', ARGV[4])
+end
+if ARGV[5] ~= '0' then
+  redis.call('SET', KEYS[3], ARGV[5])
 end
 redis.call('DEL', KEYS[1])
 return 1

@@ -1,0 +1,101 @@
+"""A Redis that loses its data while a charge point is being let in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from adapters.adapter_ports import CALLER, MemoryStore, adapter_of
+from attrs import define, field
+from session_parts import Fleet, Line, certificate, raw_record
+from twisted.internet.defer import Deferred
+
+from ocpp_gateway.auth.credentials import Credentials
+from ocpp_gateway.flood.admission import Admission
+from ocpp_gateway.flood.cooldown import LogCooldown
+from ocpp_gateway.handshake.path import parse_target
+from ocpp_gateway.handshake.proxies import Origin, TrustedProxies
+from ocpp_gateway.handshake.subprotocol import offered
+from ocpp_gateway.ocppj.schemas import Schemas
+from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.redis.identities import Found
+from ocpp_gateway.routing.stamps import EventStamps
+from ocpp_gateway.session.opening import Admitted, Opening, Request
+from ocpp_gateway.session.record_log import RecordLog
+
+PATTERN = re.compile("CP-.*")
+
+
+@define(eq=False)
+class Store:
+    """Redis, as handshakes and the watch see it; it answers when it is told to."""
+
+    store_id: bytes | None = b"before"
+    records: dict[str, bytes] = field(factory=dict)
+    looked_up: Deferred[None] = field(factory=Deferred)
+    claimed: Deferred[None] = field(factory=Deferred)
+
+    async def look_up(self, charge_point_id: str, fingerprint: str | None) -> Found:
+        found = Found(self.records.get(charge_point_id), False)
+        await self.looked_up
+        return found
+
+    async def look_up_all(self, wanted: Any) -> tuple[bytes | None, list[Found]]:
+        return self.store_id, [Found(self.records.get(charge_point_id), False) for charge_point_id, _ in wanted]
+
+    async def claim_session(self, *_: Any, **__: Any) -> int:
+        await self.claimed
+        return 1
+
+    def release_later(self, charge_point_id: str, epoch: int) -> None:
+        """Redis does not look at it here."""
+
+    def lose(self) -> None:
+        self.records.clear()
+        self.store_id = b"after"
+
+
+@pytest.mark.parametrize("lost_during", ["looked_up", "claimed"])
+def test_who_was_let_in_by_a_store_that_is_no_more_stays(schemas: Schemas, lost_during: str) -> None:
+    store = Store(records={"CP-001": raw_record(CALLER, auth={"type": "mtls"})})
+    fleet = Fleet(schemas, store)
+    shown = certificate(not_before=fleet.clock.now() - 10, not_after=fleet.clock.now() + 10)
+    opening = Opening(
+        identity_pattern=PATTERN,
+        close_on_mismatch=False,
+        proxies=TrustedProxies.parse(()),
+        admission=Admission(fleet.clock, rate=100, burst=10),
+        identities=store,
+        authenticator=fleet.watch.authenticator,
+        claims=store,
+        adapters={OcppVersion.V16: adapter_of(OcppVersion.V16, MemoryStore())},
+        stamps=EventStamps(),
+        node_id="node-a",
+        record_log=RecordLog(LogCooldown(fleet.clock, seconds=300, max_entries=100)),
+        counters=fleet.counts,
+        clock=fleet.clock,
+    )
+    request = Request(
+        path=parse_target("/ocpp/1.6/CP-001", PATTERN),
+        offer=offered(["ocpp1.6"]),
+        credentials=Credentials.from_headers({}),
+        origin=Origin("192.0.2.1", True),
+        certificate=shown,
+    )
+    verdict: Deferred[Admitted] = Deferred.fromCoroutine(opening.admit(request))
+    if lost_during == "claimed":
+        store.looked_up.callback(None)
+    store.lose()
+    for answer in (store.looked_up, store.claimed):
+        if not answer.called:
+            answer.callback(None)
+
+    results: list[Admitted] = []
+    verdict.addCallback(results.append)
+    (admitted,) = results
+    assert admitted.session is not None
+    session = fleet.sessions.open(*admitted.session, Line())
+    Deferred.fromCoroutine(fleet.watch.round())
+    assert session.close_reason is None
+    assert fleet.revoked() == []
