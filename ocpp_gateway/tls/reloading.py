@@ -176,6 +176,7 @@ class TlsContexts:
             return
         except Exception:
             self._is_broken = True
+            self._seen = ()  # so that the next look reads them again
             log.failure("TLS files could not be reloaded", event="tls.reload_failed", reason="internal_error")
 
     async def _look(self, asked: bool) -> None:

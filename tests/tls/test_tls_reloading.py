@@ -234,6 +234,23 @@ def test_a_failure_of_our_own_does_not_end_it(begin: Begin, root: Authority) -> 
     assert running.events() == ["tls.reloaded"]
 
 
+def test_files_that_a_failure_of_our_own_kept_from_being_read_are_read_at_the_next_look(
+    begin: Begin, root: Authority
+) -> None:
+    running = begin()
+    in_order = running.contexts.run_in_thread
+    running.contexts.run_in_thread = lambda work: execute(work if work.__name__ == "stamp" else lambda: 1 // 0)
+    running.files.servers = [renewed(root)]
+    running.files.write()
+    running.look()
+    assert running.events() == ["tls.reload_failed"]
+    assert running.contexts.facts().is_broken
+    running.contexts.run_in_thread = in_order
+    running.look()
+    assert running.events() == ["tls.reloaded"]
+    assert not running.contexts.facts().is_broken
+
+
 def test_the_first_reading_tells_every_problem(begin: Begin) -> None:
     running = begin()
     Path(running.contexts.paths.keys[0]).unlink()
