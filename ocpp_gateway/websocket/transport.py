@@ -41,7 +41,7 @@ class PromptTls(TLSMemoryBIOProtocol):
 
     Twisted's own holds small writes back until the reactor's next turn, to join them; ours are whole frames. And it
     declares every interface of the TCP transport anew for each connection, and lets OpenSSL begin before there is
-    anything to begin with: together a tenth of a handshake's cost, and nobody here asks for those interfaces.
+    anything to begin with: some percent of a handshake's cost, and nobody here asks for those interfaces.
     """
 
     def makeConnection(self, transport: Any) -> None:
