@@ -19,6 +19,7 @@ from ocpp_gateway.tls.material import TlsFilesBroken
 from ocpp_gateway.tls.policy import ClientAuth, TlsPolicy
 from ocpp_gateway.tls.reloading import TlsContexts
 from ocpp_gateway.websocket.listener import listen, over_tls
+from ocpp_gateway.websocket.proxied import ProxiedFactory
 from ocpp_gateway.wiring import Node
 
 
@@ -92,8 +93,6 @@ class Ports:
             assert self.tls is not None  # load_tls has seen the same settings
             factory = over_tls(self.reactor, factory, self.tls.creator(ClientAuth(kind)))
         if self.settings.ocpp_proxy_protocol:
-            from ocpp_gateway.websocket.proxied import ProxiedFactory
-
             factory = ProxiedFactory(factory, node.proxies, ocpp.refused)
         return await self._open(self.settings.websocket_ocpp_host, number, factory, "WEBSOCKET_OCPP_HOST", setting)
 

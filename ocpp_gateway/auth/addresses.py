@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 from attrs import frozen
 
-_MAPPED = IPv6Network("::ffff:0:0/96")
+from ocpp_gateway.ip import Network, unmapped, unmapped_network
 
 
 @frozen
@@ -19,17 +19,17 @@ class AddressList:
     in their own, in the list and in what is looked up. An IPv6 zone (``%eth0``) is ignored.
     """
 
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     bad_entries: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, *entries: Iterable[str]) -> AddressList:
         """Read addresses and CIDR blocks (host bits tolerated). Unreadable ones are kept in ``bad_entries``."""
-        networks: list[IPv4Network | IPv6Network] = []
+        networks: list[Network] = []
         bad = []
         for entry in (entry for some in entries for entry in some):
             try:
-                networks.append(_unmapped_network(ip_network(_without_zone(entry.strip()), strict=False)))
+                networks.append(unmapped_network(ip_network(_without_zone(entry.strip()), strict=False)))
             except ValueError:
                 bad.append(entry)
         return cls(tuple(networks), tuple(bad))
@@ -42,7 +42,7 @@ class AddressList:
         if not self:
             return True
         try:
-            parsed = _unmapped(ip_address(_without_zone(address)))
+            parsed = unmapped(ip_address(_without_zone(address)))
         except ValueError:
             return False
         return any(parsed in network for network in self.networks)
@@ -54,15 +54,3 @@ EVERY_ADDRESS: Final = AddressList()
 
 def _without_zone(text: str) -> str:
     return text.partition("%")[0]
-
-
-def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
-
-
-def _unmapped_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((mapped, network.prefixlen - 96))
-    return network

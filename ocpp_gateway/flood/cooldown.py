@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from attrs import define, field
 
 from ocpp_gateway.clock import Clock
+from ocpp_gateway.ip import unmapped
 
 _IPV6_SITE_BITS = 64
 
@@ -72,11 +73,9 @@ class LogCooldown:
 
 def _origin(address: str) -> str:
     try:
-        parsed = ip_address(address.partition("%")[0])
+        parsed = unmapped(ip_address(address.partition("%")[0]))
     except ValueError:
         return address
     if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
         return f"{int(parsed) >> (128 - _IPV6_SITE_BITS):x}::/{_IPV6_SITE_BITS}"
     return str(parsed)

@@ -11,18 +11,18 @@ header is ever taken for a client certificate: mutual TLS ends here or nowhere.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 from typing import Final
 
 from attrs import frozen
 
 from ocpp_gateway.handshake.request import RequestHead
+from ocpp_gateway.ip import Address, Network, unmapped, unmapped_network
 
 MAX_HOPS: Final = 32
 """Elements of X-Forwarded-For that are looked at."""
 
-_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _SECURE_BY_SCHEME: Final = MappingProxyType({"https": True, "wss": True, "http": False, "ws": False})
 
 
@@ -38,7 +38,7 @@ class Origin:
 class TrustedProxies:
     """The networks whose ``X-Forwarded-`` header fields are believed; none at all where there are no networks."""
 
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
 
     @classmethod
     def parse(cls, entries: Iterable[str]) -> TrustedProxies:
@@ -70,31 +70,28 @@ class TrustedProxies:
                 break
         return Origin(address, is_secure)
 
-    def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
+    def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self.networks)
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
+def _network(text: str) -> Network:
     try:
         network = ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"{text!r} is not an IP address or a network such as 10.0.0.0/8") from None
-    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    if mapped is not None and network.prefixlen >= _MAPPED.prefixlen:
-        return IPv4Network((mapped, network.prefixlen - _MAPPED.prefixlen))
-    return network
+    return unmapped_network(network)
 
 
-def _hop(element: str) -> IPv4Address | IPv6Address | None:
+def _hop(element: str) -> Address | None:
     """The address of an element ``address``, ``IPv4:port`` or ``[IPv6]:port``."""
     if element.startswith("["):
         return _address(element[1:].partition("]")[0])
     return _address(element.partition(":")[0] if element.count(":") == 1 else element)
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+def _address(text: str) -> Address | None:
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+    return unmapped(address)

@@ -137,7 +137,8 @@ class Ownership:
 
     def opened_later(self, charge_point_id: str, epoch: int) -> None:
         """The session that was claimed is open: its security profile counts from now on. Never fails (``finish``)."""
-        self._run(self._profiles.opened(charge_point_id, epoch))
+        if self._profiles.is_new(charge_point_id, epoch):
+            self._run(self._profiles.opened(charge_point_id, epoch))
 
     async def release(self, charge_point_id: str, epoch: int) -> Release:
         """Give back the session of ``epoch``, if it is still there. Never raises."""

@@ -42,13 +42,14 @@ class SessionProfiles:
         if stored != str(record.security_profile).encode():
             self._claimed[record.charge_point_id, record.epoch] = record.security_profile
 
+    def is_new(self, charge_point_id: str, epoch: int) -> bool:
+        """Whether the session was claimed with another profile than Redis had: then it has to be told (``opened``)."""
+        return (charge_point_id, epoch) in self._claimed
+
     async def opened(self, charge_point_id: str, epoch: int) -> None:
-        """The session is open: have its profile written if it is another one. Never raises."""
+        """The session, which ``is_new``, is open: have its profile written. Never raises."""
         session = (charge_point_id, epoch)
-        profile = self._claimed.pop(session, None)
-        if profile is None:
-            return
-        self._open[session] = profile
+        self._open[session] = profile = self._claimed.pop(session)
         keys = [record_key(charge_point_id), profile_key(charge_point_id)]
         try:
             await self.client.run(self._script, keys, [self.node_id, epoch, profile])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from attrs import define
@@ -11,6 +10,7 @@ from twisted.logger import Logger
 from ocpp_gateway.flood.cooldown import LogCooldown
 from ocpp_gateway.handshake.reasons import REFUSALS
 from ocpp_gateway.handshake.suspicious import suspicion
+from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.session.opening import Request
 
 log = Logger()
@@ -27,23 +27,13 @@ class HandshakeCounters(Protocol):
         ...
 
 
-class SecurityEventSink(Protocol):
-    """Where security events go."""
-
-    def publish(
-        self, event_type: str, payload: Mapping[str, object], *, charge_point_id: str | None, peer: str | None
-    ) -> None:
-        """Publish one, if there is room; never fails."""
-        ...
-
-
 @define(eq=False, kw_only=True)
 class Refusals:
     """See the module's text. ``cooldown``: one line and one event per address and reason in FLOOD_LOG_COOLDOWN."""
 
     cooldown: LogCooldown
     counters: HandshakeCounters
-    security: SecurityEventSink
+    security: SecurityEvents
 
     def refused(self, reason: str, address: str, target: str = "", request: Request | None = None) -> None:
         """A handshake from ``address`` was refused for ``reason``; ``request``, or else its ``target``, if read."""

@@ -92,7 +92,7 @@ class LeanServerProtocol(WebSocketServerProtocol):
 
     def too_many_fragments(self) -> None:
         """The message that is coming has more fragments than any needs."""
-        raise NotImplementedError
+        raise NotImplementedError  # whoever knows what the connection is for ends it, in words of its own
 
     def onMessageFrameData(self, payload: bytes) -> None:
         """Autobahn's: a piece of a fragment. A slow line may deliver bytes singly, and none may cost an object."""

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from ocpp_gateway.handshake.proxies import TrustedProxies
+from ocpp_gateway.ip import Address, unmapped
 
 UNKNOWN_SOURCE: Final = "unknown"
 """Stands for the address of a client that the proxy does not tell (RFC 7239 section 6.2); it is on no list."""
@@ -109,9 +110,9 @@ def _binary(data: bytes) -> ProxyHeader | None:
     return ProxyHeader(length, _usual(ip_address(source)), int.from_bytes(data[ports : ports + 2], "big"))
 
 
-def _usual(parsed: IPv4Address | IPv6Address) -> str:
+def _usual(parsed: Address) -> str:
     """The usual spelling; an IPv4 address that is mapped into IPv6 is IPv4."""
-    return str((parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed)
+    return str(unmapped(parsed))
 
 
 class ProxiedProtocol(ProtocolWrapper):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,15 @@ from cli.redis_by_hand import store, stored_bytes
 from support.certificates import Authority, Issued, days
 
 from ocpp_gateway.auth.record import IdentityRecord
-from ocpp_gateway.kafka.embedded import EmbeddedKafka
-from ocpp_gateway.redis.embedded import EmbeddedRedis
 
 AUTHORITY = Authority("Test")
 OWN = AUTHORITY.issue("CP-1")
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[dict[str, str]]:
-    with EmbeddedRedis() as server:
-        yield {"REDIS_URL": server.url}
-
-
 @pytest.fixture
-def place(redis: dict[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
-    """A Redis with nothing of another test in it."""
-    return {**redis, "REDIS_PREFIX": f"test-{abs(hash(request.node.name))}", "COLUMNS": "200"}
-
-
-@pytest.fixture
-def kafka() -> Iterator[str]:
-    server = EmbeddedKafka.start()
-    try:
-        yield server.brokers
-    finally:
-        server.stop()
+def place(place: dict[str, str]) -> dict[str, str]:
+    """Wide enough for a fingerprint in one line."""
+    return {**place, "COLUMNS": "200"}
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from cli.audit_events import audit_events
@@ -12,20 +11,12 @@ from cli.redis_by_hand import store, stored_bytes
 
 from ocpp_gateway.auth.hashing import HashDefaults, ScryptParameters
 from ocpp_gateway.auth.record import IdentityRecord
-from ocpp_gateway.kafka.embedded import EmbeddedKafka
-from ocpp_gateway.redis.embedded import EmbeddedRedis
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[dict[str, str]]:
-    with EmbeddedRedis() as server:
-        yield {"REDIS_URL": server.url}
 
 
 @pytest.fixture
-def place(redis: dict[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
-    """A Redis with nothing of another test in it, and cheap hashing."""
-    return {**redis, "REDIS_PREFIX": f"test-{abs(hash(request.node.name))}", "OCPP_AUTH_SCRYPT_N": "16"}
+def place(place: dict[str, str]) -> dict[str, str]:
+    """With cheap hashing."""
+    return {**place, "OCPP_AUTH_SCRYPT_N": "16"}
 
 
 def stored(place: dict[str, str], cp_id: str) -> IdentityRecord:
@@ -40,15 +31,6 @@ def accepts(record: IdentityRecord, secret: bytes) -> bool:
         record.auth.secret_hash or record.auth.token_hash, record.auth.secret_salt, record.auth.hash_algorithm
     )
     return found is not None and found.matches((secret,))
-
-
-@pytest.fixture
-def kafka() -> Iterator[str]:
-    server = EmbeddedKafka.start()
-    try:
-        yield server.brokers
-    finally:
-        server.stop()
 
 
 def test_a_charge_point_from_the_first_day_to_the_last(place: dict[str, str], kafka: str) -> None:

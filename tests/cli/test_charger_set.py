@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,32 +11,9 @@ from cli.cli_runner import run, run_here
 from cli.redis_by_hand import store, stored_bytes
 
 from ocpp_gateway.auth.record import IdentityRecord
-from ocpp_gateway.kafka.embedded import EmbeddedKafka
-from ocpp_gateway.redis.embedded import EmbeddedRedis
 
 CREDENTIAL = {"type": "basic", "hashAlgorithm": "sha256", "secretHash": "h", "secretSalt": "s"}
 BARE = {"stationId": "S", "tenantId": "T", "site": {"kept": True}, "auth": CREDENTIAL}
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[dict[str, str]]:
-    with EmbeddedRedis() as server:
-        yield {"REDIS_URL": server.url}
-
-
-@pytest.fixture
-def place(redis: dict[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
-    """A Redis with nothing of another test in it."""
-    return {**redis, "REDIS_PREFIX": f"test-{abs(hash(request.node.name))}"}
-
-
-@pytest.fixture
-def kafka() -> Iterator[str]:
-    server = EmbeddedKafka.start()
-    try:
-        yield server.brokers
-    finally:
-        server.stop()
 
 
 def put(place: dict[str, str], **members: Any) -> None:
