@@ -48,6 +48,7 @@ from ocpp_gateway.session.registry import Sessions
 from ocpp_gateway.session.session import SessionLimits
 from ocpp_gateway.session.watch import Watch
 from ocpp_gateway.settings import Settings
+from ocpp_gateway.tls.peers import PeerCertificates
 from ocpp_gateway.websocket.factory import OcppFactory
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ _MAX_WAITING_HASHES = 200
 _VERIFIED_SECONDS = 3600.0
 _VERIFIED_ENTRIES = 200_000
 _COOLDOWN_ENTRIES = 10_000
+_KNOWN_CERTIFICATES = 20_000
 _READMISSION_BURST_SECONDS = 1.0
 _SECURITY_SHARE = 0.02
 """Of the records that may wait for Kafka, those that may be security events."""
@@ -234,12 +236,15 @@ def wire(
         action=watch.round,
     )
 
+    certificates = PeerCertificates(_KNOWN_CERTIFICATES)
+
     def factory(is_tls: bool) -> OcppFactory:
         return OcppFactory(
             reactor=reactor,
             opening=opening,
             sessions=sessions,
             refusals=refusals,
+            certificates=certificates,
             counters=metrics,
             is_tls=is_tls,
             handshake_timeout=settings.ocpp_handshake_timeout,

@@ -22,12 +22,10 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wra
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.redis.pool import ConnectionPool, RedisError, error_code
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.shield import shielded
 from ocpp_gateway.redis.url import RedisUrl
 
 log = Logger()
@@ -47,7 +45,6 @@ class RedisClient:
     max_pending: int = field(kw_only=True)
     _place: str = field(kw_only=True)
     _reactor: Any = field(kw_only=True)
-    _pending: int = field(default=0, init=False)
     _observers: list[Callable[[bool], None]] = field(factory=list, init=False)
     _waiters: list[Deferred[None]] = field(factory=list, init=False)
     _pool: ConnectionPool = field(init=False)
@@ -92,7 +89,7 @@ class RedisClient:
     @property
     def pending(self) -> int:
         """How many calls wait for a reply."""
-        return self._pending
+        return self._pool.pending
 
     def observe(self, changed: Callable[[bool], None]) -> None:
         """Call ``changed`` with True when the first connection is up and with False when the last has gone."""
@@ -148,9 +145,7 @@ class RedisClient:
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         """Run ``script``. Its keys get the prefix, its arguments do not. Bulk replies are bytes."""
         names = [self.key(key) for key in keys]
-        return await self._answer(
-            f"script {script.name}", lambda connection: connection.eval(script.text, names, arguments)
-        )
+        return await self._answer(f"script {script.name}", lambda connection: connection.run(script, names, arguments))
 
     async def scan(self, match: str, *, beginning: str = "") -> AsyncIterator[list[str]]:
         """The keys that are ``beginning`` and then match the glob ``match``, page by page, without the prefix.
@@ -177,24 +172,13 @@ class RedisClient:
         connection = self._pool.pick()
         if connection is None:
             raise StoreUnavailable(f"no connection to Redis for {what}")
-        if self._pending >= self.max_pending:
-            raise StoreUnavailable(f"{self._pending} calls wait for Redis, too many for another {what}")
+        pending = self._pool.pending
+        if pending >= self.max_pending:
+            raise StoreUnavailable(f"{pending} calls wait for Redis, too many for another {what}")
         try:
-            # Shielded: a cancelled call would also take its timer away, and with it the end of a frozen connection.
-            return await shielded(self._counted(connection, ask(connection)))
+            return await ask(connection)
         except RedisError as error:
             raise StoreUnavailable(f"Redis failed {what}: {error_code(error)}") from None
-
-    def _counted(self, connection: Any, reply: Deferred[Any]) -> Deferred[Any]:
-        self._pending += 1
-
-        def answered(result: Any) -> Any:
-            self._pending -= 1
-            if isinstance(result, Failure):
-                self._pool.call_failed(connection, result.value)
-            return result
-
-        return reply.addBoth(answered)
 
     def _connection_changed(self, connected: bool) -> None:
         waiters, self._waiters = (self._waiters, []) if connected else ([], self._waiters)

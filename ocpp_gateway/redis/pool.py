@@ -11,15 +11,15 @@ What txredisapi 1.6 does, and what is done about it:
   ``pick``, which has one or has none, and never join the library's queue.
 * A connection counts as ready as soon as TCP is up, although TLS may still fail, the password may be missing or the
   server may be frozen: one joins the pool when it has answered a PING.
-* Each command costs it two Deferreds, a timer and an encoder in Python: one, none and hiredis's do the same. There are
-  three commands in every handshake.
+* Each command costs it two Deferreds, a timer, an encoder and a look through the reply in Python, and each script a
+  hash of its text: one Deferred and hiredis do the same. There are three commands in every handshake.
 * A server that is not Redis raises inside ``dataReceived``, for the reactor to log: the connection is ended instead.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import txredisapi
@@ -31,6 +31,8 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from ocpp_gateway.redis.scripts import Script
 
 RedisError = txredisapi.RedisError
 
@@ -68,17 +70,37 @@ class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]  # the base h
         if not self.connected:
             raise txredisapi.ConnectionError("Not connected")
         self.transport.write(pack_command(args))  # type: ignore[arg-type]  # of any length, unlike its type
+        # One who is cancelled stops waiting; the reply still comes, in its turn.
         reply: Deferred[Any] = Deferred()
         self._waiting.append((self.transport.reactor.seconds() + self.replyTimeout, reply))
         if self._timer is None:
             self._timer = self.callLater(self.replyTimeout, self._look_for_overdue)
         return reply
 
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Deferred[Any]:
+        """Run ``script``; a server that does not have it is sent it, once."""
+        reply = self.execute_command("EVALSHA", script.digest, len(keys), *keys, *arguments)
+        return reply.addErrback(self._send_script, script, keys, arguments)
+
+    def _send_script(
+        self, failure: Failure, script: Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]
+    ) -> Failure | Deferred[Any]:
+        if error_code(failure.value) != "NOSCRIPT":
+            return failure
+        return self.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+
+    @property
+    def pending(self) -> int:
+        """How many commands wait for a reply."""
+        return len(self._waiting)
+
     def replyReceived(self, reply: Any) -> None:
         if not self._waiting:
             return  # to a command that was given up
         _, waiting = self._waiting.popleft()
         if isinstance(reply, Exception):
+            # Who hears of it and tries again at once must not get this connection, if this was its end.
+            self.factory.call_failed(self, reply)
             waiting.errback(reply)
         else:
             waiting.callback(reply)
@@ -100,8 +122,11 @@ class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]  # the base h
             self.replyReceived(error)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        reader = self._reader
         try:
-            super().dataReceived(data, unpause)
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                self.replyReceived(reply)
         except txredisapi.InvalidData:
             self.factory.note_trouble("the server does not speak the Redis protocol")
             self.factory.drop(self)
@@ -200,6 +225,11 @@ class ConnectionPool(txredisapi.RedisFactory):  # type: ignore[misc]  # the base
         """Begin to connect."""
         self.startConnecting(self._endpoint)
 
+    @property
+    def pending(self) -> int:
+        """How many commands wait for a reply."""
+        return sum(connection.pending for connection in self.pool)
+
     def pick(self) -> Any:
         """A connection that is up, each in its turn; None if there is none."""
         for _ in range(len(self.pool)):
@@ -210,11 +240,7 @@ class ConnectionPool(txredisapi.RedisFactory):  # type: ignore[misc]  # the base
         return None
 
     def call_failed(self, connection: Any, error: BaseException | None) -> None:
-        """A call over ``connection`` ended in ``error``: see whether that is the end of the connection too.
-
-        To be called before anybody else hears of it: the library tells of a timeout before it gives the connection
-        up, and who then tries again at once must not get the same one.
-        """
+        """A call over ``connection`` ended in ``error``: see whether that is the end of the connection too."""
         if isinstance(error, txredisapi.ConnectionError) or error_code(error) in _MOVED_AWAY:
             self.drop(connection)
 

@@ -6,19 +6,25 @@ are put together as text, since Lua's numbers are doubles and its JSON encoder w
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 @frozen
 class Script:
-    """One Lua script. ``name`` is its file's name and what errors call it."""
+    """One Lua script. ``name`` is its file's name and what errors call it, ``digest`` what Redis calls it (EVALSHA)."""
 
     name: str
     text: bytes
+    digest: str = field(init=False)
 
     @classmethod
     def load(cls, name: str) -> Script:
         """Read ``scripts/{name}.lua`` of this package."""
         return cls(name, files("ocpp_gateway.redis").joinpath("scripts", f"{name}.lua").read_bytes())
+
+    @digest.default
+    def _digest(self) -> str:
+        return hashlib.sha1(self.text, usedforsecurity=False).hexdigest()

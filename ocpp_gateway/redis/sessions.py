@@ -50,15 +50,17 @@ class SessionRecord:
 
     def encode(self) -> bytes:
         """The JSON as stored. ``epoch`` comes last; it and ``securityProfile`` are left out where they are 0."""
+        connected_at = self.connected_at
+        is_new = self.last_seen_at_ms == self.connected_at_ms
         members: dict[str, Any] = {
             "chargePointId": self.charge_point_id,
             "ocppVersion": self.ocpp_version,
             "nodeId": self.node_id,
             "stationId": self.station_id,
             "tenantId": self.tenant_id,
-            "connectedAt": self.connected_at,
+            "connectedAt": connected_at,
             "connectedAtMs": self.connected_at_ms,
-            "lastSeenAt": self.last_seen_at,
+            "lastSeenAt": connected_at if is_new else self.last_seen_at,
             "lastSeenAtMs": self.last_seen_at_ms,
         }
         if self.security_profile:

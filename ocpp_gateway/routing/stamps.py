@@ -25,7 +25,7 @@ class EventStamps:
     _text: str = field(default="", init=False)
 
     def event_id(self) -> str:
-        """A new random UUID (version 4)."""
+        """A new random UUID (version 4), for an event or a connection."""
         ids = self._ids
         if not ids:
             digits = os.urandom(16 * _BATCH).hex()

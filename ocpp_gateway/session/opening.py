@@ -15,10 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Protocol
-from uuid import uuid4
 
 from attrs import define, frozen
-from cryptography.x509 import Certificate
 
 from ocpp_gateway.adapters.answers import Adapter, Caller
 from ocpp_gateway.auth.authenticator import Authenticator, AuthOutcome
@@ -154,8 +152,8 @@ class Opening:
         """Where the request comes from: ``peer``, or where that says so and is a trusted proxy."""
         return self.proxies.origin(peer, is_secure, head)
 
-    def read(self, head: RequestHead, origin: Origin, certificate: Certificate | None) -> Request:
-        """What needs no I/O. ``certificate`` has been verified. Raises HandshakeRefused."""
+    def read(self, head: RequestHead, origin: Origin, certificate: ClientCertificate | None) -> Request:
+        """What needs no I/O. ``certificate``: verified by TLS. Raises HandshakeRefused."""
         try:
             path = parse_target(head.target, self.identity_pattern)
         except HandshakeRefused:
@@ -166,12 +164,8 @@ class Opening:
         offer = offered(head.values("sec-websocket-protocol"))
         if not self.close_on_mismatch:
             negotiate(offer, _SERVED, _SERVED)
-        try:
-            shown = None if certificate is None else ClientCertificate.of(certificate)
-        except AuthenticationFailed as failure:
-            raise refused(failure.reason) from None
         credentials = Credentials.from_headers(head.headers)
-        return Request(path=path, offer=offer, credentials=credentials, origin=origin, certificate=shown)
+        return Request(path=path, offer=offer, credentials=credentials, origin=origin, certificate=certificate)
 
     async def admit(self, request: Request) -> Admitted:
         """Whether the charge point may connect. Raises HandshakeRefused.
@@ -224,7 +218,7 @@ class Opening:
             self.admission.admit()
         identity = SessionIdentity(
             charge_point_id=charge_point_id,
-            connection_id=str(uuid4()),
+            connection_id=self.stamps.event_id(),
             epoch=epoch,
             peer=request.origin.address,
             security_profile=outcome.security_profile,

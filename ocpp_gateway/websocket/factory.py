@@ -11,6 +11,7 @@ from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.refusals import Refusals
 from ocpp_gateway.session.registry import Sessions
 from ocpp_gateway.session.session import Session
+from ocpp_gateway.tls.peers import PeerCertificates
 from ocpp_gateway.websocket.lean import with_options
 from ocpp_gateway.websocket.protocol import OcppProtocol
 
@@ -40,6 +41,7 @@ class OcppFactory(WebSocketServerFactory):
         opening: Opening,
         sessions: Sessions,
         refusals: Refusals,
+        certificates: PeerCertificates,
         counters: ConnectionCounters,
         is_tls: bool,
         handshake_timeout: float,
@@ -50,6 +52,7 @@ class OcppFactory(WebSocketServerFactory):
         self.opening = opening
         self.sessions = sessions
         self.refusals = refusals
+        self.certificates = certificates
         self.counters = counters
         self.is_tls = is_tls
         self.handshake_timeout = handshake_timeout

@@ -11,7 +11,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from cryptography.x509 import Certificate
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import connectionDone
@@ -19,6 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ocpp_gateway.auth.certificates import ClientCertificate
+from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.errors import HandshakeRefused
 from ocpp_gateway.handshake.proxies import Origin
 from ocpp_gateway.handshake.reasons import refused, wire_text
@@ -127,14 +128,13 @@ class OcppProtocol(LeanServerProtocol):
         self._opening.addCallbacks(self._accept, self._deny)
         self._opening.addErrback(self._broken)
 
-    def _client_certificate(self) -> Certificate | None:
+    def _client_certificate(self) -> ClientCertificate | None:
         if not self._encrypted:
             return None
         try:
-            certificate: Certificate | None = self.transport.getHandle().get_peer_certificate(as_cryptography=True)
-        except Exception:  # OpenSSL is laxer about encodings than the parser that is to read it
-            raise refused("mtls_not_authorized") from None
-        return certificate
+            return self.factory.certificates.of(self.transport.getHandle())
+        except AuthenticationFailed as failure:
+            raise refused(failure.reason) from None
 
     def _accept(self, admitted: Admitted) -> None:
         if self.state != self.STATE_CONNECTING:  # the peer has left, or ran out of time, just now

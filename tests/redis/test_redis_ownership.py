@@ -323,6 +323,7 @@ async def test_an_owed_release_does_not_touch_a_newer_session(own_server: Embedd
 async def test_a_claim_whose_answer_never_came_is_given_back(own_server: EmbeddedRedis) -> None:
     async with using(await connected_client(own_server.url, timeout=0.3)) as client:
         ours = node(client, "node-a")
+        await ours.claim(record(number=2))  # now the server has the script
         os.kill(own_server.pid, signal.SIGSTOP)
         try:
             await reason_of(ours.claim(record()))
@@ -340,6 +341,7 @@ async def test_a_claim_whose_answer_never_came_is_given_back(own_server: Embedde
 async def test_a_claim_whose_answer_never_came_leaves_a_later_one_alone(own_server: EmbeddedRedis) -> None:
     async with using(await connected_client(own_server.url, timeout=0.3)) as client:
         ours = node(client, "node-a")
+        await ours.claim(record(number=2))  # now the server has the script
         os.kill(own_server.pid, signal.SIGSTOP)
         try:
             await reason_of(ours.claim(record()))
