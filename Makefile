@@ -7,12 +7,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv run test test-kafka lint format bench clean
+.PHONY: help venv run test test-kafka lint format bench soak storm clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '1,/^$$/s/^# //p' Makefile
 	@echo "make test-kafka  the Kafka tests against a real Apache Kafka (fetched through Maven)"
 	@echo "make bench       messages and handshakes per second, CPU and memory, beside plain Autobahn servers (10 minutes)"
+	@echo "make soak        is anything left when 2,000 charge points come, talk and die at random? (12 minutes)"
+	@echo "make storm       5,000 charge points connect at once: when are all in, and what do the others feel? (2 minutes)"
 
 venv: $(READY)
 
@@ -49,6 +51,12 @@ bench: $(READY)
 	$(BIN)/python benchmarks/messages.py
 	$(BIN)/python benchmarks/handshakes.py
 	$(BIN)/python benchmarks/memory.py
+
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py
+
+storm: $(READY)
+	$(BIN)/python benchmarks/storm.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

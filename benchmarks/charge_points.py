@@ -23,6 +23,9 @@ from security import IDENTITY, ClientTls
 TOGETHER = 32
 """Handshakes, and single CALLs, under way at the same time: below the usual backlog of a listening socket."""
 
+COMPRESSED = 0x40
+"""RSV1, the bit in the first byte of a frame that says so (RFC 7692, 6)."""
+
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
@@ -45,6 +48,8 @@ class Target:
     """True: the server sends every message back as it came. False: it is a CSMS and answers."""
     reverses_lines: bool = False
     """True: the server speaks TLS only, and sends every line back with its characters in reverse order."""
+    compresses: bool = False
+    """True: the charge points offer permessage-deflate without context takeover (RFC 7692, 7.1.1)."""
 
     def upgrade_request(self, number: int, key: bytes) -> bytes:
         """The HTTP request of charge point ``number`` (RFC 6455, 4.1; OCPP-J 1.6, 3.1 and 6.2.1)."""
@@ -57,6 +62,9 @@ class Target:
             "Sec-WebSocket-Version: 13",
             f"Sec-WebSocket-Protocol: {self.subprotocol}",
         ]
+        if self.compresses:
+            offer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+            lines.append(f"Sec-WebSocket-Extensions: {offer}")
         if self.password is not None:
             pair = f"{_numbered(self.user, number)}:{self.password}".encode()
             lines.append(f"Authorization: Basic {base64.b64encode(pair).decode()}")
@@ -92,7 +100,10 @@ class Connection:
     answered: int = 0
 
     def next_message(self) -> tuple[int, bytes] | None:
-        """Opcode and payload of the next whole frame in ``buffer``, taken out of it; None: not whole yet."""
+        """Opcode and payload of the next whole frame in ``buffer``, taken out of it; None: not whole yet.
+
+        The opcode of a compressed message has ``COMPRESSED`` in it.
+        """
         data = self.buffer
         if len(data) < 2:
             return None
@@ -106,7 +117,7 @@ class Connection:
         if data[1] & 0x80 or not data[0] & 0x80:
             raise LoadError(f"charge point {self.number}: a masked or fragmented frame from the server")
         self.buffer = data[start + length :]
-        return data[0] & 0x0F, data[start : start + length]
+        return data[0] & 0x4F, data[start : start + length]
 
 
 @define

@@ -39,7 +39,7 @@ def provision(redis_port: int, auths: list[dict[str, Any]]) -> None:
             "stationId": f"station-{number:05d}",
             "tenantId": "benchmark",
             "status": "active",
-            "allowedProtocols": ["1.6J"],
+            "allowedProtocols": ["1.6J", "2.0.1"],
             "auth": auth,
         }
         commands.append(_resp("SET", f"chargers:{identity}", json.dumps(record)))

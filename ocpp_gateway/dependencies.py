@@ -76,10 +76,10 @@ class Dependencies:
         await self._wait_for_kafka(producer, kafka.brokers)
         return redis, producer
 
-    async def close_kafka(self) -> None:
-        """Hand over what is queued, for at most DRAIN_SECONDS."""
+    async def close_kafka(self, seconds: float) -> None:
+        """Hand over what is queued, for at most ``seconds``."""
         producer, self.producer = self.producer, None
-        undelivered = 0 if producer is None else await producer.close(self.settings.drain_seconds)
+        undelivered = 0 if producer is None else await producer.close(seconds)
         if undelivered:
             log.error(
                 "{count} events did not reach Kafka; none of them was answered",

@@ -1,10 +1,7 @@
-"""The daemon: what starts in which order, and what ends in which.
+"""The daemon: what starts in which order. How it ends is in ``stopping``.
 
-Start: Redis and Kafka (embedded ones first), the node's lease, the listeners last, so that nobody is let in who cannot
-be served. A start that fails says why and ends the process with status 1.
-
-Stop: no new connections, the CALLs under way are answered, connections close with 1012, Kafka gets what is queued,
-Redis gets its keys back.
+Redis and Kafka come first (embedded ones before), then the node's lease, the listeners last, so that nobody is let in
+who cannot be served. A start that fails says why and ends the process with status 1.
 """
 
 from __future__ import annotations
@@ -13,16 +10,15 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from attrs import define, field
-from autobahn.websocket import USES_NVX
 from twisted.application.service import IServiceCollection, Service
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
-from ocpp_gateway.adapters.tokens import IdTokenPolicy
+from ocpp_gateway import notices
 from ocpp_gateway.clock import Clock, SystemClock
 from ocpp_gateway.dependencies import Dependencies
 from ocpp_gateway.errors import BusUnavailable, GatewayError, StoreUnavailable
@@ -33,19 +29,23 @@ from ocpp_gateway.ops.dev_state import DevState, default_path
 from ocpp_gateway.ops.garbage import settle_garbage
 from ocpp_gateway.ops.http import site
 from ocpp_gateway.ops.metrics import Metrics
+from ocpp_gateway.ops.operators import OperatorPorts
 from ocpp_gateway.ops.signals import ignore_hangup, reload_on_hangup, stop_on_signals
+from ocpp_gateway.ops.systemd import Systemd
 from ocpp_gateway.ops.tls_metrics import families
 from ocpp_gateway.ports import Ports
 from ocpp_gateway.redis.url import RedisUrl
-from ocpp_gateway.session.reasons import CloseReason
-from ocpp_gateway.settings import Settings, client_auths, without_effect
+from ocpp_gateway.session.draining import Drain
+from ocpp_gateway.settings import Settings
+from ocpp_gateway.stopping import Stop
 from ocpp_gateway.websocket.resource import OcppResource
 from ocpp_gateway.wiring import Node, wire
 
 log = Logger()
 
-_READY_CHECK_SECONDS = 2.0
-_ABORT_SECONDS = 1.0
+_READY_CHECK_SECONDS: Final = 2.0
+_START_SLACK_SECONDS: Final = 30.0
+"""What a start takes at most besides twice START_TIMEOUT: embedded servers, schemas."""
 
 
 @define(eq=False)
@@ -87,6 +87,8 @@ class Gateway(Service):
     _starting: Deferred[None] | None = None
     _node: Node | None = None
     _ports: Ports = field(init=False)
+    _drain: Drain = field(init=False)
+    _systemd: Systemd = field(init=False)
     _dev_state: tuple[DevState, Path] | None = None
     _stopping: bool = False
 
@@ -94,6 +96,8 @@ class Gateway(Service):
         self._clock = SystemClock(self.reactor)
         self._dependencies = Dependencies(self.settings, self.kafka, self._clock, self.reactor)
         self._ports = Ports(self.settings, self._clock, self.reactor)
+        self._drain = Drain(clock=self._clock, seconds=self.settings.drain_seconds)
+        self._systemd = Systemd.from_environ(self.environ, self._clock)
 
     # Twisted's IService.
 
@@ -123,7 +127,7 @@ class Gateway(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def _begin(self) -> None:
-        stop_on_signals(self.reactor)
+        stop_on_signals(self.reactor, self._hurry)
         reload_on_hangup(self.reactor, self._ports.reload_tls)
         if not self._stopping:
             self._starting = Deferred.fromCoroutine(self._start())
@@ -144,7 +148,8 @@ class Gateway(Service):
 
     async def _start(self) -> None:
         settings = self.settings
-        self._say_what_to_know()
+        self._systemd.starting(2 * settings.start_timeout + _START_SLACK_SECONDS, "Waiting for Redis and Kafka")
+        notices.tell(settings, self.environ)
         self._ports.load_tls(self._recheck_certificates)
         schemas = Schemas.load()
         redis, producer = await self._dependencies.open()
@@ -167,7 +172,9 @@ class Gateway(Service):
         await node.transactions.start()
         await node.lease.renew()  # before anybody connects: a session counts only while its node's lease is there
         node.lease.start()
+        node.node_bus.start()
         node.refresher.start()
+        node.sweeper.start()
         node.settling.start()
         node.watching.start()
         node.hashing.start()
@@ -177,6 +184,7 @@ class Gateway(Service):
             problems=self._problems,
             exposition=metrics.exposition,
             unknown_path=node.refusals.unknown_path,
+            operators=OperatorPorts(sessions=node.cluster.sessions, kick=node.cluster.kick, nodes=node.cluster.nodes),
             # Where charge points have to use TLS there is no way around it.
             ocpp=None if has_tls else OcppResource(node.factory(False)),
             timeout=settings.ocpp_handshake_timeout,
@@ -193,30 +201,7 @@ class Gateway(Service):
             redis=str(RedisUrl.parse(self._dependencies.redis_url)),
             kafka=self._dependencies.brokers,
         )
-
-    def _say_what_to_know(self) -> None:
-        if not USES_NVX:
-            log.warn(
-                "Autobahn runs without its native code, at a third of the speed: install a wheel that has it",
-                event="gateway.no_nvx",
-            )
-        if IdTokenPolicy(self.settings.ocpp_id_token_policy) is IdTokenPolicy.ACCEPT:
-            log.warn(
-                "Every id token is accepted: set OCPP_ID_TOKEN_POLICY=registry to look them up",
-                event="gateway.accepts_all_id_tokens",
-            )
-        if self.settings.ocpp_tls_cert_path and not client_auths(self.settings):
-            log.warn(
-                "There are TLS certificates but no port uses them: set OCPP_TLS_ENABLED=true",
-                event="gateway.tls_unused",
-            )
-        unused = without_effect(self.environ)
-        if unused:
-            log.warn(
-                "Nothing reads {variables}: of another release, or misspelt",
-                event="gateway.unused_settings",
-                variables=", ".join(unused),
-            )
+        self._systemd.ready(f"Charge points may connect to port {ocpp_port}")
 
     def _recheck_certificates(self) -> None:
         if self._node is not None and self._ports.tls is not None:
@@ -245,6 +230,8 @@ class Gateway(Service):
     # Readiness.
 
     async def _problems(self) -> list[str]:
+        if self._stopping:
+            return ["draining"]
         node, redis, producer = self._node, self._dependencies.redis, self._dependencies.producer
         if node is None or redis is None or producer is None:
             return ["starting"]
@@ -260,7 +247,7 @@ class Gateway(Service):
                 problems.append(error.reason)
         return problems
 
-    # Stop. Each step is taken whatever became of the one before.
+    # Stop.
 
     async def _stop(self) -> None:
         self._stopping = True
@@ -268,69 +255,22 @@ class Gateway(Service):
             self._starting.cancel()
         ignore_hangup()
         log.info("Stopping", event="gateway.stopping")
-        for step in (
-            self._stop_listening,
-            self._drain,
-            self._stop_kafka,
-            self._stop_redis,
-            self._stop_embedded,
-        ):
-            try:
-                await step()
-            except Exception:
-                log.failure("Stopping went wrong", event="gateway.stop_failed")
-        log.info("Stopped", event="gateway.stopped")
-
-    async def _stop_listening(self) -> None:
-        if self._node is not None:
-            self._node.admission.close("draining")
-        await self._ports.close()
-
-    async def _drain(self) -> None:
-        node = self._node
-        if node is None:
-            return
-        node.sessions.drain(CloseReason.SERVICE_RESTART)
-        empty = node.sessions.when_empty()
-        empty.addTimeout(max(0.1, self.settings.drain_seconds), self.reactor)
-        try:
-            await empty
-        except TimeoutError:
-            log.warn("{count} connections did not end in time", event="gateway.drain_timeout", count=len(node.sessions))
-            node.sessions.abort_all(CloseReason.SERVICE_RESTART)
-            # Their ends are told of a turn of the reactor later, and go to Kafka and Redis like those of the others.
-            gone = node.sessions.when_empty()
-            gone.addTimeout(_ABORT_SECONDS, self.reactor)
-            try:
-                await gone
-            except TimeoutError:
-                log.warn(
-                    "{count} connections are left behind", event="gateway.connections_left", count=len(node.sessions)
-                )
-
-    async def _stop_kafka(self) -> None:
-        await self._dependencies.close_kafka()
-        if self._node is not None:
-            self._node.presence.stop()
-            self._node.holds.stop()
-
-    async def _stop_redis(self) -> None:
-        node = self._node
-        if node is not None:
-            node.refresher.stop()
-            node.settling.stop()
-            node.watching.stop()
-            try:
-                await node.ownership.finish()
-            except StoreUnavailable:
-                log.warn("Sessions could not be given back to Redis; they expire", event="gateway.sessions_left")
-            await node.lease.stop()
-            node.hashing.stop()
-        await self._dependencies.close_redis()
-
-    async def _stop_embedded(self) -> None:
+        await Stop(
+            node=self._node,
+            drain=self._drain,
+            ports=self._ports,
+            dependencies=self._dependencies,
+            systemd=self._systemd,
+            clock=self._clock,
+        ).run()
         if self._dev_state is not None:
             state, path = self._dev_state
             with suppress(OSError):  # its reader sees that we have ended
                 state.remove(path)
-        await self._dependencies.close_embedded()
+        log.info("Stopped", event="gateway.stopped")
+        self._systemd.close()
+
+    def _hurry(self) -> None:
+        if not self._drain.is_hurried:
+            log.info("Stopping in a hurry", event="gateway.hurried")
+            self._drain.hurry()

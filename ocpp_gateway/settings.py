@@ -1,16 +1,14 @@
 """What an operator can set, from the environment: one field, one variable of the same name in upper case.
 
-``parse`` reports every problem at once, each line beginning with the variable's name. The field's help text is also
-what ``twistd ocpp-gateway --list-settings`` and the table in README.md say.
+They are read from it in ``environment``. The field's help text is also what ``twistd ocpp-gateway --list-settings`` and
+the table in README.md say.
 """
 
 from __future__ import annotations
 
 import re
-import secrets
-import socket
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 import attrs
 from attrs import frozen
@@ -33,7 +31,6 @@ from ocpp_gateway.conversions import (
     tls_version,
     whole,
 )
-from ocpp_gateway.errors import ConfigError
 
 EMBEDDED = "embedded://"
 """The URL that selects the built-in Redis or Kafka: for development, nothing is kept."""
@@ -46,7 +43,6 @@ OCPP_CIPHERS = (
 """The four suites that OCPP demands (2.0.1 part 2 A00.FR.318, A00.FR.421), and their equals beside them."""
 
 _Value = TypeVar("_Value")
-_MAX_SCRYPT_BYTES = 1 << 30
 
 
 def _setting(default: _Value, convert: Callable[[str], _Value], help_text: str, *, secret: bool = False) -> _Value:
@@ -54,11 +50,6 @@ def _setting(default: _Value, convert: Callable[[str], _Value], help_text: str, 
         default=default, repr=not secret, metadata={"convert": convert, "help": help_text, "secret": secret}
     )
     return value
-
-
-def _default_node_id() -> str:
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:100] or "node"
-    return f"{host}-{secrets.token_hex(4)}"
 
 
 @frozen(kw_only=True)
@@ -90,7 +81,11 @@ class Settings:
     log_level: str = _setting("info", one_of("debug", "info", "warn", "error"), "Least level that is logged.")
     log_format: str = _setting("json", one_of("json", "text"), "json: one object a line; text: for people.")
     start_timeout: float = _setting(30.0, seconds(1, 3600), "How long a start waits for Redis and Kafka.")
-    drain_seconds: float = _setting(10.0, seconds(0, 3600), "How long a stop waits for CALLs and records in flight.")
+    drain_seconds: float = _setting(
+        10.0,
+        seconds(0, 3600),
+        "Over how long a stop spreads the closing of connections, and waits for CALLs in flight.",
+    )
 
     redis_url: str = _setting(
         "redis://localhost:6379",
@@ -153,8 +148,41 @@ class Settings:
         100.0, seconds(0.1, 100_000), "Handshakes a second let in again after an outage of Kafka."
     )
     flood_log_cooldown: float = _setting(
-        300.0, seconds(0, 86400), "One line per address and kind of scan in this time."
+        300.0, seconds(0, 86400), "One line per address and reason of a refusal in this time."
     )
+
+    ocpp_max_connections: int = _setting(
+        0, whole(0, 10_000_000), "Connections of this node at once (0: what the limit of open files leaves room for)."
+    )
+    ocpp_connections_per_address: int = _setting(
+        10_000, whole(0, 10_000_000), "Connections of one address at once (0: any number)."
+    )
+    ocpp_opening_per_address: int = _setting(
+        500, whole(0, 10_000_000), "Connections of one address at once whose handshake is not done (0: any number)."
+    )
+    ocpp_connect_rate_per_address: float = _setting(
+        50.0, seconds(0, 1_000_000), "Connection attempts a second of one address, 20 seconds' worth at once (0: any)."
+    )
+    ocpp_connect_rate_per_charge_point: float = _setting(
+        0.5, seconds(0, 1_000_000), "The same of one charge point identity at one address, 20 at once (0: any)."
+    )
+    ocpp_reconnects_per_minute: float = _setting(
+        6.0, seconds(0, 1_000_000), "Successful connections a minute of one charge point, 10 at once (0: any)."
+    )
+    ocpp_handshake_rate: float = _setting(
+        500.0, seconds(0, 1_000_000), "Handshakes a second that this node begins to check (0: any)."
+    )
+    ocpp_ban_failures: int = _setting(
+        10, whole(0, 1_000_000), "Failed authentications of an identity at one address until a ban (0: no bans)."
+    )
+    ocpp_ban_address_failures: int = _setting(
+        200,
+        whole(0, 1_000_000),
+        "Failed authentications at one address until a ban of whom it has not let in (0: none).",
+    )
+    ocpp_ban_window_seconds: int = _setting(600, whole(1, 86400), "Time in which these failures are counted.")
+    ocpp_ban_seconds: float = _setting(60.0, seconds(1, 86400), "The first ban; each further one is twice as long.")
+    ocpp_ban_max_seconds: float = _setting(3600.0, seconds(1, 2_592_000), "The longest ban.")
 
     ocpp_security_events_topic: str = _setting("ocpp.security.events", name, "Kafka topic of security events.")
 
@@ -183,6 +211,29 @@ class Settings:
     )
 
     ocpp_max_payload_bytes: int = _setting(262_144, whole(1024, 16_777_216), "Longest WebSocket message.")
+    ocpp_rate_limit_window_seconds: float = _setting(60.0, seconds(0.1, 3600), "Time in which messages are counted.")
+    ocpp_rate_limit_per_cp: int = _setting(
+        1200, whole(0, 10_000_000), "Messages of a charge point in that time; then it is read more slowly (0: any)."
+    )
+    ocpp_rate_limit_global: int = _setting(
+        0, whole(0, 1_000_000_000), "Messages of all charge points of this node in that time (0: any)."
+    )
+    ocpp_rate_limit_patience: float = _setting(
+        60.0, seconds(0, 86400), "A charge point that keeps flooding so long is closed with 1008 (0: never)."
+    )
+    ocpp_compression: bool = _setting(True, flag, "Accept permessage-deflate where a charge point offers it.")
+    ocpp_ping_interval: float = _setting(
+        60.0,
+        seconds(0, 86400),
+        "A silent charge point gets a WebSocket ping after so long, or up to a quarter sooner (0: never).",
+    )
+    ocpp_ping_timeout: float = _setting(20.0, seconds(0.1, 3600), "How long it may take to answer one.")
+    ocpp_write_timeout: float = _setting(
+        30.0, seconds(0.5, 3600), "How long a charge point may leave what is sent to it unread."
+    )
+    ocpp_max_write_buffer_bytes: int = _setting(
+        1_048_576, whole(65_536, 1 << 30), "Bytes that may wait to be read by one charge point."
+    )
     ocpp_max_nesting: int = _setting(32, whole(4, 200), "Deepest JSON.")
     ocpp_max_bad_frames: int = _setting(10, whole(1, 10_000), "Frames that are not OCPP-J before a close with 1002.")
     ocpp_max_waiting_calls: int = _setting(16, whole(1, 1000), "CALLs of a charge point that may wait for their turn.")
@@ -198,104 +249,6 @@ class Settings:
         604_800, whole(3600, 31_536_000), "How long a StartTransaction's retries get the same transactionId."
     )
     ocpp_dev_state_file: str = _setting("", optional_text, "Where an embedded Redis or Kafka leaves its address.")
-
-
-_TRUST_PROXY = "OCPP_TRUST_PROXY"
-"""Of the contract, where it trusted everybody; read only to ask for OCPP_TRUSTED_PROXIES instead."""
-
-LATER = ("COMMAND_AUDIT_TTL_SECONDS", "COMMAND_IDEMPOTENCY_TTL_SECONDS", "KAFKA_GROUP_ID")
-"""Variables of the contract without an OCPP_ in front that this release reads nothing from."""
-
-
-def variable(field_name: str) -> str:
-    """The environment variable of a field."""
-    return field_name.upper()
-
-
-def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """The settings in ``environ``, with the default where a value is wrong, and every problem found.
-
-    An empty value counts as not given.
-    """
-    problems: list[str] = []
-    values: dict[str, Any] = {}
-    for field in attrs.fields(Settings):
-        given = environ.get(variable(field.name), "")
-        if given == "":
-            continue
-        try:
-            values[field.name] = field.metadata["convert"](given)
-        except ValueError as error:
-            shown = "" if field.metadata["secret"] else f" (it is {given!r})"
-            problems.append(f"{variable(field.name)} {error}{shown}")
-    if environ.get(_TRUST_PROXY, "").lower() not in ("", "false", "0", "no", "off") and not values.get(
-        "ocpp_trusted_proxies"
-    ):
-        problems.append(f"{_TRUST_PROXY} alone trusts nobody: say in OCPP_TRUSTED_PROXIES which proxies tell the truth")
-    values.setdefault("node_id", _default_node_id())
-    settings = Settings(**values)
-    return settings, problems + _contradictions(settings)
-
-
-def parse(environ: Mapping[str, str]) -> Settings:
-    """The settings in ``environ``. Raises ConfigError with every problem."""
-    settings, problems = read(environ)
-    if problems:
-        raise ConfigError(problems)
-    return settings
-
-
-def without_effect(environ: Mapping[str, str]) -> list[str]:
-    """Variables in ``environ`` that look like ours and that nothing reads: of other releases, or misspelt."""
-    known = {_TRUST_PROXY, *(variable(field.name) for field in attrs.fields(Settings))}
-    return sorted(
-        name
-        for name, value in environ.items()
-        if value and (name in LATER or (name.startswith("OCPP_") and name not in known))
-    )
-
-
-def _scrypt_bytes(settings: Settings) -> int:
-    # What auth.hashing reckons with.
-    return 128 * settings.ocpp_auth_scrypt_r * (settings.ocpp_auth_scrypt_n + settings.ocpp_auth_scrypt_p + 2) + 1024
-
-
-def _contradictions(settings: Settings) -> list[str]:
-    problems = []
-    if settings.node_heartbeat_seconds * 2 > settings.node_ttl_seconds:
-        problems.append("NODE_TTL_SECONDS must be at least twice NODE_HEARTBEAT_SECONDS, or a live node looks dead")
-    if settings.port and settings.port == settings.websocket_ocpp_port:
-        problems.append("PORT and WEBSOCKET_OCPP_PORT must differ")
-    if settings.ocpp_auth_scrypt_n & (settings.ocpp_auth_scrypt_n - 1):
-        problems.append("OCPP_AUTH_SCRYPT_N must be a power of two")
-    elif _scrypt_bytes(settings) > _MAX_SCRYPT_BYTES:
-        problems.append("OCPP_AUTH_SCRYPT_N with these R and P takes more than 1 GiB for each password: lower it")
-    return problems + _tls_contradictions(settings)
-
-
-def _tls_contradictions(settings: Settings) -> list[str]:
-    problems = []
-    extra = dict(settings.websocket_ocpp_extra_ports)
-    if {settings.port, settings.websocket_ocpp_port} & extra.keys():
-        problems.append("WEBSOCKET_OCPP_EXTRA_PORTS must differ from PORT and WEBSOCKET_OCPP_PORT")
-    if settings.ocpp_tls_client_auth != "off" and not settings.ocpp_tls_enabled:
-        problems.append(
-            "OCPP_TLS_CLIENT_AUTH needs OCPP_TLS_ENABLED=true: without TLS there are no client certificates"
-        )
-    kinds = client_auths(settings)
-    if kinds:
-        for field_name in ("ocpp_tls_cert_path", "ocpp_tls_key_path"):
-            if not getattr(settings, field_name):
-                problems.append(f"{variable(field_name)} is needed for TLS ('ocpp-gateway pki init' makes one to try)")
-    if kinds - {"off"} and not settings.ocpp_tls_ca_path:
-        problems.append("OCPP_TLS_CA_PATH is needed to check client certificates")
-    if settings.ocpp_tls_crl_path and not settings.ocpp_tls_ca_path:
-        problems.append("OCPP_TLS_CRL_PATH needs OCPP_TLS_CA_PATH, the authorities that the lists are of")
-    if settings.ocpp_auth_mode == "mtls" and not kinds - {"off"}:
-        problems.append("OCPP_AUTH_MODE mtls needs OCPP_TLS_ENABLED=true and OCPP_TLS_CLIENT_AUTH=required or optional")
-    if settings.ocpp_proxy_protocol and not settings.ocpp_trusted_proxies:
-        problems.append("OCPP_PROXY_PROTOCOL needs OCPP_TRUSTED_PROXIES: anybody could claim any address")
-    return problems
 
 
 def client_auths(settings: Settings) -> frozenset[str]:

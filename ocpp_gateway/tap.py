@@ -14,9 +14,10 @@ from twisted.application.service import IService
 from twisted.internet.base import ReactorBase
 from twisted.python import usage
 
+from ocpp_gateway.environment import read, variable
 from ocpp_gateway.errors import ConfigError
 from ocpp_gateway.ops.signals import ignore_hangup
-from ocpp_gateway.settings import EMBEDDED, Settings, read, variable
+from ocpp_gateway.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
     from ocpp_gateway.kafka.config import KafkaConfig

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from ocpp_gateway.adapters.answers import Adapter, Topic
-from ocpp_gateway.adapters.known import KnownTransactions
-from ocpp_gateway.adapters.repeats import Repeats
-from ocpp_gateway.adapters.tokens import IdTokenPolicy, TokenVerdicts
-from ocpp_gateway.adapters.v2x import Adapter2x
-from ocpp_gateway.adapters.v16 import Adapter16
-from ocpp_gateway.auth.addresses import AddressList
-from ocpp_gateway.auth.authenticator import Authenticator, AuthMode
-from ocpp_gateway.auth.bindings import AllowedOrganizations, CertificateRules
-from ocpp_gateway.auth.hashing import HashAlgorithm, HashDefaults, ScryptParameters
+from ocpp_gateway import policies
+from ocpp_gateway.adapters.answers import Topic
 from ocpp_gateway.auth.hashthreads import ThreadedHashing
-from ocpp_gateway.auth.verified import VerifiedCredentials
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.flood.admission import Admission
 from ocpp_gateway.flood.cooldown import LogCooldown
 from ocpp_gateway.handshake.proxies import TrustedProxies
 from ocpp_gateway.ocppj.schemas import Schemas
-from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.ops.metrics import Metrics
+from ocpp_gateway.redis.bus import NodeBus
 from ocpp_gateway.redis.claims import Claims
+from ocpp_gateway.redis.cluster import Cluster
+from ocpp_gateway.redis.flooding import FloodStore
 from ocpp_gateway.redis.identities import Identities
+from ocpp_gateway.redis.lost import LostSessions
 from ocpp_gateway.redis.nodes import NodeLease
 from ocpp_gateway.redis.ownership import Ownership, Superseded
 from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.refreshing import Refresher
-from ocpp_gateway.redis.tokens import RedisIdTokens
+from ocpp_gateway.redis.sweeping import Sweeper
 from ocpp_gateway.redis.transactions import RedisTransactionIds
 from ocpp_gateway.routing.holds import Holds
 from ocpp_gateway.routing.presence import Presence
@@ -40,12 +35,14 @@ from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.routing.stamps import EventStamps
 from ocpp_gateway.routing.uplink import EventBus, Uplink
 from ocpp_gateway.routing.writability import Writability
+from ocpp_gateway.session.facts import SessionLimits
+from ocpp_gateway.session.failures import Failures
+from ocpp_gateway.session.keepalive import KeepAlive
 from ocpp_gateway.session.opening import Opening
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.record_log import RecordLog
 from ocpp_gateway.session.refusals import Refusals
 from ocpp_gateway.session.registry import Sessions
-from ocpp_gateway.session.session import SessionLimits
 from ocpp_gateway.session.watch import Watch
 from ocpp_gateway.settings import Settings
 from ocpp_gateway.tls.peers import PeerCertificates
@@ -56,8 +53,6 @@ if TYPE_CHECKING:
 
 _HASHING_THREADS = 2
 _MAX_WAITING_HASHES = 200
-_VERIFIED_SECONDS = 3600.0
-_VERIFIED_ENTRIES = 200_000
 _COOLDOWN_ENTRIES = 10_000
 _KNOWN_CERTIFICATES = 20_000
 _READMISSION_BURST_SECONDS = 1.0
@@ -79,6 +74,10 @@ class Node:
     hashing: ThreadedHashing
     ownership: Ownership
     lease: NodeLease
+    node_bus: NodeBus
+    sweeper: Sweeper
+    cluster: Cluster
+    keepalive: KeepAlive
     refresher: Refresher
     settling: Periodic
     watch: Watch
@@ -105,6 +104,13 @@ def wire(
     rate = settings.ocpp_readmission_rate
     admission = Admission(clock, rate=rate, burst=max(1, int(rate * _READMISSION_BURST_SECONDS)))
     cooldown = LogCooldown(clock, seconds=settings.flood_log_cooldown, max_entries=_COOLDOWN_ENTRIES)
+
+    proxies = TrustedProxies.parse(settings.ocpp_trusted_proxies)
+    guard = policies.guard(settings, proxies, clock)
+    metrics.sockets = lambda: {"opening": guard.opening, "open": guard.connections - guard.opening}
+    metrics.checking = lambda: guard.checking
+    metrics.redis_pending = lambda: redis.pending
+    metrics.timers = lambda: len(reactor.getDelayedCalls())
 
     # Towards Kafka.
     def kafka_lost() -> None:
@@ -142,18 +148,25 @@ def wire(
     )
 
     # State in Redis.
-    identities = Identities(redis, settings.ocpp_identity_prefix, settings.ocpp_revoked_prefix)
+    identities = Identities(
+        redis,
+        settings.ocpp_identity_prefix,
+        settings.ocpp_revoked_prefix,
+        policies.connect_rates(settings),
+    )
     ownership = Ownership(
         client=redis,
         node_id=settings.node_id,
         session_ttl=settings.session_ttl_seconds,
+        reconnects=policies.reconnect_rate(settings),
         orphaned=lambda: refresher.run_now(),  # noqa: PLW0108 - it is made further down
     )
-    claims = Claims(ownership, settings.node_id, security)
+    lost = LostSessions(presence=presence, stamps=stamps, count=metrics.session_lost, node_id=settings.node_id)
+    claims = Claims(ownership, settings.node_id, security, cooldown, lost.tell, int(clock.now() * 1000))
     transactions = RedisTransactionIds(redis, settings.ocpp_transaction_ttl_seconds)
 
     # Answers and sessions.
-    adapters = _adapters(settings, redis, transactions, clock)
+    adapters = policies.adapters(settings, redis, transactions, clock)
     sessions = Sessions(
         uplink=uplink,
         security=security,
@@ -163,6 +176,7 @@ def wire(
             max_nesting=settings.ocpp_max_nesting,
             max_bad_frames=settings.ocpp_max_bad_frames,
             max_waiting_calls=settings.ocpp_max_waiting_calls,
+            messages=policies.message_limits(settings),
             answer_ttl=settings.ocpp_response_cache_ttl_seconds,
         ),
         counters=metrics,
@@ -186,6 +200,24 @@ def wire(
         ttl=settings.node_ttl_seconds,
         heartbeat=settings.node_heartbeat_seconds,
         vanished=refresher.run_now,
+        connections=lambda: len(sessions),
+    )
+    sweeper = Sweeper(
+        client=redis,
+        clock=clock,
+        node_id=settings.node_id,
+        interval=settings.node_heartbeat_seconds,
+        patience=settings.node_heartbeat_seconds,
+        lost=lost.tell,
+    )
+    cluster = Cluster(client=redis, ownership=ownership, local=sessions, records=lambda: claims.records(iter(sessions)))
+    node_bus = NodeBus(
+        client=redis,
+        clock=clock,
+        random=random.random,
+        node_id=settings.node_id,
+        received=cluster.received,
+        resubscribed=refresher.run_now,
     )
     settling = Periodic(
         name="Registration of transactions that Redis missed",
@@ -203,13 +235,13 @@ def wire(
     # The door.
     record_log = RecordLog(cooldown)
     hashing = ThreadedHashing(reactor, threads=_HASHING_THREADS, max_waiting=_MAX_WAITING_HASHES)
-    authenticator = _authenticator(settings, hashing, clock)
-    proxies = TrustedProxies.parse(settings.ocpp_trusted_proxies)
+    authenticator = policies.authenticator(settings, hashing, clock)
     opening = Opening(
         identity_pattern=settings.ocpp_charge_point_id_pattern,
         close_on_mismatch=settings.ocpp_subprotocol_mismatch == "close",
         proxies=proxies,
         admission=admission,
+        guard=guard,
         identities=identities,
         authenticator=authenticator,
         claims=claims,
@@ -220,7 +252,14 @@ def wire(
         counters=metrics,
         clock=clock,
     )
-    refusals = Refusals(cooldown=cooldown, counters=metrics, security=security)
+    failures = Failures(store=FloodStore(redis, policies.ban_rules(settings)), security=security, counters=metrics)
+    refusals = Refusals(cooldown=cooldown, counters=metrics, security=security, failures=failures)
+    keepalive = KeepAlive(
+        clock=clock,
+        interval=settings.ocpp_ping_interval,
+        timeout=settings.ocpp_ping_timeout,
+        random=random.random,
+    )
     watch = Watch(
         sessions=sessions,
         identities=identities,
@@ -244,11 +283,17 @@ def wire(
             opening=opening,
             sessions=sessions,
             refusals=refusals,
+            guard=guard,
+            keepalive=keepalive,
             certificates=certificates,
             counters=metrics,
             is_tls=is_tls,
             handshake_timeout=settings.ocpp_handshake_timeout,
             max_message_bytes=settings.ocpp_max_payload_bytes,
+            write_timeout=settings.ocpp_write_timeout,
+            max_write_buffer_bytes=settings.ocpp_max_write_buffer_bytes,
+            compression=settings.ocpp_compression,
+            clock=clock,
         )
 
     return Node(
@@ -260,6 +305,10 @@ def wire(
         hashing=hashing,
         ownership=ownership,
         lease=lease,
+        node_bus=node_bus,
+        sweeper=sweeper,
+        cluster=cluster,
+        keepalive=keepalive,
         refresher=refresher,
         settling=settling,
         watch=watch,
@@ -269,45 +318,4 @@ def wire(
         proxies=proxies,
         refusals=refusals,
         factory=factory,
-    )
-
-
-def _adapters(
-    settings: Settings, redis: RedisClient, transactions: RedisTransactionIds, clock: Clock
-) -> dict[OcppVersion, Adapter]:
-    verdicts = TokenVerdicts(IdTokenPolicy(settings.ocpp_id_token_policy), RedisIdTokens(redis))
-    repeats = Repeats(transactions)
-    interval = settings.ocpp_heartbeat_interval
-    return {
-        OcppVersion.V16: Adapter16(
-            verdicts=verdicts,
-            repeats=repeats,
-            heartbeat_interval=interval,
-            transactions=KnownTransactions(transactions, clock),
-        ),
-        **{
-            version: Adapter2x(verdicts=verdicts, repeats=repeats, heartbeat_interval=interval, version=version)
-            for version in (OcppVersion.V201, OcppVersion.V21)
-        },
-    }
-
-
-def _authenticator(settings: Settings, hashing: ThreadedHashing, clock: Clock) -> Authenticator:
-    scrypt = ScryptParameters(
-        n=settings.ocpp_auth_scrypt_n,
-        r=settings.ocpp_auth_scrypt_r,
-        p=settings.ocpp_auth_scrypt_p,
-        key_length=settings.ocpp_auth_scrypt_keylen,
-    )
-    return Authenticator(
-        default_mode=AuthMode(settings.ocpp_auth_mode),
-        allowed_addresses=AddressList.parse(settings.ocpp_allowed_ips, settings.ocpp_allowed_cidrs),
-        hashes=HashDefaults(HashAlgorithm(settings.ocpp_auth_hash_algorithm), scrypt),
-        hashing=hashing,
-        verified=VerifiedCredentials(clock, ttl=_VERIFIED_SECONDS, max_entries=_VERIFIED_ENTRIES),
-        certificate_rules=CertificateRules(
-            require_binding=settings.ocpp_require_cert_binding,
-            organizations=AllowedOrganizations.parse(settings.ocpp_allowed_organizations),
-        ),
-        clock=clock,
     )

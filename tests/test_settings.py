@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from twisted.python import usage
 
 from ocpp_gateway.auth.hashing import ScryptParameters
+from ocpp_gateway.environment import parse, read, variable, without_effect
 from ocpp_gateway.errors import ConfigError
 from ocpp_gateway.handshake.reasons import REFUSALS
 from ocpp_gateway.session.reasons import CloseReason
-from ocpp_gateway.settings import Settings, parse, read, variable, without_effect
+from ocpp_gateway.settings import Settings
 from ocpp_gateway.tap import Options
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -10,11 +10,14 @@ import os
 import click
 from click.core import ParameterSource
 
+from ocpp_gateway.cli.ban import ban
 from ocpp_gateway.cli.cert import cert
 from ocpp_gateway.cli.charger import charger
 from ocpp_gateway.cli.demo import demo
 from ocpp_gateway.cli.endpoints import Places
+from ocpp_gateway.cli.nodes import nodes
 from ocpp_gateway.cli.pki import pki
+from ocpp_gateway.cli.sessions import session, sessions
 from ocpp_gateway.cli.simulate import simulate
 from ocpp_gateway.cli.tail import tail
 
@@ -39,7 +42,7 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
 def ocpp_gateway(context: click.Context, dev: bool, redis_url: str | None, kafka_brokers: str | None) -> None:
-    """Tools around the OCPP gateway: who may connect, charge points to try it with, and the events it publishes.
+    """Tools around the OCPP gateway: who may connect, who is connected, charge points to try it with, its events.
 
     The gateway itself is started with 'twistd -n ocpp-gateway'. For a first look: ocpp-gateway demo
     """
@@ -56,5 +59,5 @@ def ocpp_gateway(context: click.Context, dev: bool, redis_url: str | None, kafka
     )
 
 
-for _command in (charger, cert, pki, simulate, tail, demo):
+for _command in (charger, cert, pki, sessions, session, nodes, ban, simulate, tail, demo):
     ocpp_gateway.add_command(_command)

@@ -1,4 +1,4 @@
-"""Provisioning leaves a trace: an event on ``cpms.audit.events`` for each identity and each certificate it touches.
+"""What operators do leaves a trace: an event on ``cpms.audit.events`` for each identity, certificate, session or ban.
 
 Best effort, after Redis has the change: the record is what counts, and a Kafka that is away must not keep an operator
 from disabling a charge point. It is sent when the brokers are known (``--kafka-brokers``, KAFKA_BROKERS or ``--dev``);
@@ -11,9 +11,10 @@ import getpass
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ocpp_gateway.cli.failure import Failure
 from ocpp_gateway.clock import SystemClock, iso_millis
@@ -29,12 +30,14 @@ _AT_ONCE_SECONDS = 1.0
 """A broker that runs has confirmed by then; after that, it is seen whether anything listens."""
 
 
+_UPSERTED, _REMOVED = "ChargerIdentityUpserted", "ChargerIdentityRemoved"
 _EVENT_TYPES = {
-    "removed": "ChargerIdentityRemoved",
+    "removed": _REMOVED,
     "certificate_revoked": "ChargerCertificateRevoked",
     "certificate_unrevoked": "ChargerCertificateUnrevoked",
+    "session_kicked": "ChargerSessionKicked",
+    "ban_lifted": "ChargerBanLifted",
 }
-_UPSERTED = "ChargerIdentityUpserted"
 
 
 @frozen(kw_only=True)
@@ -43,7 +46,8 @@ class Deed:
 
     ``change`` is added, replaced, changed, enabled, disabled, removed or certificate_bound.
 
-    Or to a certificate, certificate_revoked or certificate_unrevoked, with no charge point where it is for all.
+    Or to a certificate, certificate_revoked or certificate_unrevoked, with no charge point where it is for all; to a
+    session, session_kicked; to bans, ban_lifted, with no charge point where it is for all at an address.
     """
 
     charge_point_id: str | None
@@ -55,6 +59,9 @@ class Deed:
     expires_in: int | None = None
     """Seconds after which a revocation ends by itself."""
 
+    facts: Mapping[str, Any] = field(factory=dict)
+    """What else the event tells."""
+
     @property
     def event_type(self) -> str:
         """The event that it is told as."""
@@ -64,10 +71,11 @@ class Deed:
 def event_of(deed: Deed, *, now: float, event_id: str, actor: str) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
     """The event and its record headers (CloudEvents 1.0, Kafka binding). No hash and no salt is in it."""
     event_type = deed.event_type
-    identity = {} if event_type.startswith("ChargerCertificate") else _identity_members(deed)
+    identity = _identity_members(deed) if event_type in (_UPSERTED, _REMOVED) else {}
     payload = {
         "chargePointId": deed.charge_point_id,
         **identity,
+        **deed.facts,
         "fingerprint": deed.fingerprint,
         "serialNumber": deed.serial_number,
         "expiresInSeconds": deed.expires_in,
@@ -135,7 +143,7 @@ async def publish(places: Places, reactor: Any, deeds: list[Deed]) -> str | None
     looking = reactor.callLater(_AT_ONCE_SECONDS, look)
     try:
         for deed in deeds:
-            event, headers = event_of(deed, now=clock.now(), event_id=str(uuid.uuid4()), actor=_actor())
+            event, headers = event_of(deed, now=clock.now(), event_id=str(uuid.uuid4()), actor=actor())
             key = None if deed.charge_point_id is None else deed.charge_point_id.encode()
             producer.publish(TOPIC, key, json.dumps(event, separators=(",", ":")).encode(), headers, delivered)
         outcome.addTimeout(_SECONDS, reactor)
@@ -161,7 +169,7 @@ def _identity_members(deed: Deed) -> dict[str, Any]:
     }
 
 
-def _actor() -> str:
+def actor() -> str:
     """Who runs the command, as the host knows them."""
     try:
         return getpass.getuser()

@@ -14,7 +14,7 @@ from ocpp_gateway.cli.charger_set import set_rules
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure, printable
 from ocpp_gateway.cli.identity_changes import changed, set_status, unknown
-from ocpp_gateway.cli.options import json_option, reason_option
+from ocpp_gateway.cli.options import json_lines_option, json_option, reason_option
 from ocpp_gateway.cli.reactor import run_in_reactor
 from ocpp_gateway.cli.store import with_redis
 
@@ -87,7 +87,7 @@ def show(places: Places, charge_point_id: str, as_json: bool) -> None:
 @click.option("--filter", "pattern", default="*", metavar="GLOB", help="Identities that match, such as 'CP-0*'.")
 @click.option("--tenant", metavar="ID", help="Only of this tenant.")
 @click.option("--status", metavar="STATUS", help="Only with this status, such as active or disabled.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
+@json_lines_option
 @click.pass_obj
 def list_chargers(places: Places, pattern: str, tenant: str | None, status: str | None, as_json: bool) -> None:
     """List charge points."""

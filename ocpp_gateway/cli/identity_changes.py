@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from ocpp_gateway.cli import records
+from ocpp_gateway.cli.audited import audited
 from ocpp_gateway.cli.endpoints import Places
-from ocpp_gateway.cli.failure import Failure, printable
+from ocpp_gateway.cli.failure import Failure
 from ocpp_gateway.cli.passwords import Secret
-from ocpp_gateway.cli.reactor import run_in_reactor
 from ocpp_gateway.cli.store import with_redis
 
 if TYPE_CHECKING:
@@ -60,8 +58,8 @@ async def put(
 def hash_defaults(places: Places, algorithm: str) -> HashDefaults:
     """How to hash: scrypt's parameters are the gateway's settings, because a record does not carry them."""
     from ocpp_gateway.auth.hashing import HashAlgorithm, HashDefaults, ScryptParameters
+    from ocpp_gateway.environment import parse
     from ocpp_gateway.errors import ConfigError
-    from ocpp_gateway.settings import parse
 
     try:
         given = {name: value for name, value in places.environ.items() if name.startswith("OCPP_AUTH_SCRYPT_")}
@@ -115,16 +113,11 @@ def set_status(places: Places, charge_point_id: str, status: str, change: str, r
 def changed(places: Places, work: Callable[[Identities], Coroutine[Any, Any, list[Deed]]]) -> list[Deed]:
     """Do ``work`` on the records, then tell Kafka."""
 
-    async def both(reactor: Any) -> tuple[list[Deed], str | None]:
-        from ocpp_gateway.cli.audit import publish
-
+    async def on_records(reactor: Any) -> tuple[list[Deed], list[Deed]]:
         deeds = await with_redis(places, reactor, lambda client, identities: work(identities))
-        return deeds, await publish(places, reactor, deeds)
+        return deeds, deeds
 
-    deeds, trouble = run_in_reactor(both)
-    if trouble is not None:
-        click.echo(f"Warning: done, but the audit event is not in Kafka: {printable(trouble)}", err=True)
-    return deeds
+    return audited(places, on_records)
 
 
 def unknown(charge_point_id: str) -> Failure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from math import ceil
 
 from attrs import define, field
 
@@ -69,8 +70,13 @@ class Admission:
             raise self._refused("readmission_limited")
         self._tokens -= 1
 
-    def retry_after(self) -> tuple[str, str]:
-        """A Retry-After header field (RFC 9110 section 10.2.3) in whole seconds, different each time."""
+    def retry_after(self, seconds: float = 0.0) -> tuple[str, str]:
+        """A Retry-After header field (RFC 9110 section 10.2.3) in whole seconds, different each time.
+
+        For who must wait at least ``seconds``, if it is known how long: then up to a half longer.
+        """
+        if seconds > 0:
+            return "Retry-After", str(ceil(seconds * (1 + self.random() / 2)))
         span = self.retry_after_max - self.retry_after_min + 1
         return "Retry-After", str(self.retry_after_min + int(self.random() * span))
 

@@ -7,14 +7,11 @@ whoever has addresses without end (an IPv6 network, a botnet) must not be able t
 from __future__ import annotations
 
 from collections import OrderedDict
-from ipaddress import IPv6Address, ip_address
 
 from attrs import define, field
 
 from ocpp_gateway.clock import Clock
-from ocpp_gateway.ip import unmapped
-
-_IPV6_SITE_BITS = 64
+from ocpp_gateway.flood.addresses import limit_key
 
 
 @define
@@ -27,7 +24,7 @@ class _Cooling:
 class LogCooldown:
     """Lets one line per address and kind through every ``seconds`` (FLOOD_LOG_COOLDOWN); 0 lets all through.
 
-    ``max_entries`` bounds the memory. ``overflowed`` counts the events that were suppressed because of that bound.
+    ``max_entries`` bounds the memory. ``overflowed`` counts the events that no line tells of because of it.
     """
 
     clock: Clock
@@ -45,7 +42,7 @@ class LogCooldown:
         if self.seconds <= 0:
             return 0
         now = self.clock.monotonic()
-        key = (_origin(address), kind)
+        key = (limit_key(address), kind)
         cooling = self._cooling.get(key)
         if cooling is not None and now < cooling.until:
             cooling.suppressed += 1
@@ -67,15 +64,5 @@ class LogCooldown:
         oldest = next(iter(self._cooling), None)
         if oldest is None or now < self._cooling[oldest].until:
             return False
-        del self._cooling[oldest]
+        self.overflowed += self._cooling.pop(oldest).suppressed
         return True
-
-
-def _origin(address: str) -> str:
-    try:
-        parsed = unmapped(ip_address(address.partition("%")[0]))
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        return f"{int(parsed) >> (128 - _IPV6_SITE_BITS):x}::/{_IPV6_SITE_BITS}"
-    return str(parsed)

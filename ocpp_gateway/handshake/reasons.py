@@ -100,8 +100,13 @@ _ROWS = (
     Refusal("tls_refused_by_peer", 403, "the peer ended the TLS handshake: it does not trust our certificate, say"),
     Refusal("tls_failed", 403, "the TLS handshake failed in another way"),
     # Limits and our own state
-    Refusal("rate_limited", 429, "too many attempts"),
+    Refusal("rate_limited", 429, "too many attempts to connect from this address, or of this charge point at it"),
+    Refusal(
+        "banned", 429, "too many failed authentications; the address, or the charge point at it, is banned for now"
+    ),
+    Refusal("reconnect_limited", 429, "this charge point was let in too often in a short time"),
     Refusal("too_many_connections", 503, "the gateway, or one address, has as many connections as are allowed"),
+    Refusal("overloaded", 503, "more handshakes than this node takes at once or in a second"),
     Refusal("hashing_busy", 503, "too many passwords wait to be checked"),
     Refusal("readmission_limited", 503, "charge points are let back in at a limited rate after an outage"),
     Refusal("starting", 503, "the gateway is not ready yet"),

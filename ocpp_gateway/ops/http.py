@@ -1,55 +1,30 @@
-"""The HTTP port: /health, /ready, /metrics, and the OCPP endpoint for the bench.
+"""The HTTP port: /health, /ready, /metrics, /sessions, /nodes, and the OCPP endpoint for the bench.
 
 ``/health`` says that the process is alive, ``/ready`` whether it can serve. A token, where one is set, guards all but
-``/health`` and the OCPP endpoint, which has credentials of its own.
+``/health`` and the OCPP endpoint, which has credentials of its own; what is for operators is not there without one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from hmac import compare_digest
 from typing import Any
 
 import orjson
-from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import NOT_FOUND, OK, SERVICE_UNAVAILABLE, UNAUTHORIZED, HTTPChannel
+from twisted.web.http import NOT_FOUND, OK, SERVICE_UNAVAILABLE, HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from ocpp_gateway.ops.answers import Guard, answer
+from ocpp_gateway.ops.operators import LiveSessions, Nodes, OperatorPorts
 
 log = Logger()
 
 
 Problems = Callable[[], Awaitable[list[str]]]
 """Names of what keeps the gateway from serving; empty when it can."""
-
-
-@define(eq=False)
-class _Guard:
-    """Whether a request may see what the token guards."""
-
-    token: bytes
-
-    def admits(self, request: Request) -> bool:
-        if not self.token:
-            return True
-        header = request.getHeader(b"authorization") or b""
-        return compare_digest(header, b"Bearer " + self.token)
-
-
-def _answer(request: Request, status: int, body: bytes, content_type: bytes = b"application/json") -> bytes:
-    request.setResponseCode(status)
-    request.setHeader(b"content-type", content_type)
-    request.setHeader(b"cache-control", b"no-store")
-    request.responseHeaders.removeHeader(b"server")
-    return body
-
-
-def _unauthorized(request: Request) -> bytes:
-    request.setHeader(b"www-authenticate", b'Bearer realm="ocpp-gateway"')
-    return _answer(request, UNAUTHORIZED, b'{"error":"unauthorized"}')
 
 
 class Health(Resource):
@@ -59,7 +34,7 @@ class Health(Resource):
 
     def render_GET(self, request: Request) -> bytes:
         """Answer 200, whatever else is wrong: restarting the process would not mend it."""
-        return _answer(request, OK, b'{"status":"ok"}')
+        return answer(request, OK, b'{"status":"ok"}')
 
 
 class Ready(Resource):
@@ -67,15 +42,16 @@ class Ready(Resource):
 
     isLeaf = True
 
-    def __init__(self, guard: _Guard, problems: Problems) -> None:
+    def __init__(self, guard: Guard, problems: Problems) -> None:
         super().__init__()
         self._guard = guard
         self._problems = problems
 
     def render_GET(self, request: Request) -> bytes | int:
         """Answer 200 or 503 with the reasons."""
-        if not self._guard.admits(request):
-            return _unauthorized(request)
+        refusal = self._guard.refusal(request)
+        if refusal is not None:
+            return refusal
         checking = Deferred.fromCoroutine(self._check(request))
         request.notifyFinish().addErrback(lambda _: checking.cancel())
         checking.addErrback(self._failed)
@@ -84,7 +60,7 @@ class Ready(Resource):
     async def _check(self, request: Request) -> None:
         problems = await self._problems()
         body = orjson.dumps({"status": "unavailable", "reasons": problems} if problems else {"status": "ready"})
-        request.write(_answer(request, SERVICE_UNAVAILABLE if problems else OK, body))
+        request.write(answer(request, SERVICE_UNAVAILABLE if problems else OK, body))
         request.finish()
 
     def _failed(self, failure: Failure) -> None:
@@ -97,16 +73,17 @@ class Exposition(Resource):
 
     isLeaf = True
 
-    def __init__(self, guard: _Guard, exposition: Callable[[], bytes]) -> None:
+    def __init__(self, guard: Guard, exposition: Callable[[], bytes]) -> None:
         super().__init__()
         self._guard = guard
         self._exposition = exposition
 
     def render_GET(self, request: Request) -> bytes:
         """Answer with every metric."""
-        if not self._guard.admits(request):
-            return _unauthorized(request)
-        return _answer(request, OK, self._exposition(), b"text/plain; version=0.0.4; charset=utf-8")
+        refusal = self._guard.refusal(request)
+        if refusal is not None:
+            return refusal
+        return answer(request, OK, self._exposition(), b"text/plain; version=0.0.4; charset=utf-8")
 
 
 class NotHere(Resource):
@@ -121,7 +98,7 @@ class NotHere(Resource):
     def render(self, request: Request) -> bytes:
         """Answer 404 and count the scan."""
         self._unknown_path(request.uri.decode("latin-1"), request.getClientAddress().host)
-        return _answer(request, NOT_FOUND, b'{"error":"not_found"}')
+        return answer(request, NOT_FOUND, b'{"error":"not_found"}')
 
 
 class Root(Resource):
@@ -185,16 +162,20 @@ def site(
     unknown_path: Callable[[str, str], None],
     ocpp: IResource | None,
     timeout: float,
+    operators: OperatorPorts,
 ) -> Site:
     """The HTTP port's factory. ``ocpp`` is the OCPP endpoint, where it is to be on this port too.
 
     ``timeout``: seconds from the connection, or from the last answer on it, to a complete request.
     """
-    guard = _Guard(token.encode())
-    root = Root(NotHere(unknown_path))
+    guard = Guard(token.encode())
+    not_here = NotHere(unknown_path)
+    root = Root(not_here)
     root.putChild(b"health", Health())
     root.putChild(b"ready", Ready(guard, problems))
     root.putChild(b"metrics", Exposition(guard, exposition))
+    root.putChild(b"sessions", LiveSessions(guard, operators, not_here))
+    root.putChild(b"nodes", Nodes(guard, operators, not_here))
     if ocpp is not None:
         root.putChild(b"ocpp", ocpp)
     return _QuietSite(root, _BodilessRequest, parsePOSTFormSubmission=False, timeout=timeout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import define, field
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -54,6 +54,12 @@ class Metrics:
 
     pending: Callable[[], int] = lambda: 0
     kafka_writable: Callable[[], bool] = lambda: True
+    sockets: Callable[[], Mapping[str, int]] = dict
+    """How many connections are in which state, be they WebSockets or not yet."""
+
+    checking: Callable[[], int] = lambda: 0
+    timers: Callable[[], int] = lambda: 0
+    redis_pending: Callable[[], int] = lambda: 0
     tls: Callable[[], Iterable[Metric]] = tuple
     """Families about TLS files, where there are any."""
 
@@ -65,6 +71,7 @@ class Metrics:
     _handshakes: Counter[str] = field(factory=Counter)
     _tls_handshakes: Counter[tuple[str, str]] = field(factory=Counter)
     _security_events: Counter[tuple[str, str]] = field(factory=Counter)
+    _bans: Counter[str] = field(factory=lambda: Counter({"address": 0, "charge_point": 0}))
     _calls: dict[tuple[OcppVersion, str, str], int] = field(factory=dict)
     _bad_frames: Counter[tuple[OcppVersion, str]] = field(factory=Counter)
     _quirks: Counter[tuple[OcppVersion | None, Quirk]] = field(factory=Counter)
@@ -115,6 +122,14 @@ class Metrics:
         """A security event was ``published`` or ``dropped``."""
         self._security_events[event_type, outcome] += 1
 
+    def count_ban(self, scope: str) -> None:
+        """A ban began, of an ``address`` or of a ``charge_point`` at one."""
+        self._bans[scope] += 1
+
+    def session_lost(self, version: OcppVersion) -> None:
+        """A session of a node that died was swept up here."""
+        self._closes[version, CloseReason.NODE_LOST.label] += 1
+
     def session_opened(self, version: OcppVersion) -> None:
         """A session began."""
         self._connections[version] += 1
@@ -137,6 +152,20 @@ class Metrics:
         for version in OcppVersion:
             connections.add_metric([version.label], self._connections[version])
         yield connections
+
+        sockets = GaugeMetricFamily("ocpp_sockets", "Connections, be they WebSockets or not yet.", labels=["state"])
+        for state, number in self.sockets().items():
+            sockets.add_metric([state], number)
+        yield sockets
+
+        yield GaugeMetricFamily("ocpp_handshakes_checking", "Handshakes under way.", value=self.checking())
+        yield GaugeMetricFamily("ocpp_timers", "Timers of the reactor.", value=self.timers())
+        yield GaugeMetricFamily("redis_commands_pending", "Commands that wait for Redis.", value=self.redis_pending())
+
+        bans = CounterMetricFamily("ocpp_bans", "Bans that this node has pronounced.", labels=["scope"])
+        for scope, count in self._bans.items():
+            bans.add_metric([scope], count)
+        yield bans
 
         handshakes = CounterMetricFamily(
             "ocpp_handshakes", "Opening handshakes by result.", labels=["result", "reason"]

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: a clean stop with exit status 0. SIGHUP: read again what can be read again.
+"""SIGTERM and SIGINT: a clean stop with exit status 0; once more: the same in a hurry. SIGHUP: read again what can be.
 
 Twisted's own handlers stop the reactor too, but twistd then kills itself with the same signal, so that a supervisor
 sees a death by signal where everything ended in order.
@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
 
 
-def stop_on_signals(reactor: Any) -> None:
-    """From now on both signals stop ``reactor``; to be called while it runs, or it installs its own again."""
+def stop_on_signals(reactor: Any, hurry: Callable[[], None]) -> None:
+    """From now on both signals stop ``reactor``, and call ``hurry`` in it while it is stopping.
+
+    To be called while it runs, or it installs its own again.
+    """
 
     def stop(_number: int, _frame: object) -> None:
-        reactor.callFromThread(_stop_once, reactor)
+        reactor.callFromThread(_stop, reactor, hurry)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -34,6 +36,8 @@ def reload_on_hangup(reactor: Any, reload: Callable[[], None]) -> None:
     signal.signal(signal.SIGHUP, lambda _number, _frame: reactor.callFromThread(reload))
 
 
-def _stop_once(reactor: Any) -> None:
-    with suppress(ReactorNotRunning):  # a second signal
+def _stop(reactor: Any, hurry: Callable[[], None]) -> None:
+    try:
         reactor.stop()
+    except ReactorNotRunning:  # it is stopping already
+        hurry()

@@ -13,17 +13,14 @@ Importing this module installs the reactor (see ``pool``): import it inside func
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.logger import Logger
 
 from ocpp_gateway.errors import StoreUnavailable
+from ocpp_gateway.redis.endpoint import RedisServer
 from ocpp_gateway.redis.pool import ConnectionPool, RedisError, error_code
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.url import RedisUrl
@@ -38,13 +35,12 @@ _GLOB = str.maketrans({character: f"\\{character}" for character in "\\*?[]^-"})
 class RedisClient:
     """A Redis server. Keys and channels are given without ``prefix``; it is put before them with a colon.
 
-    At most ``max_pending`` calls wait for a reply; one more fails at once.
+    At most ``max_pending`` calls wait for a reply; one more fails at once. ``server`` is for connections beside these.
     """
 
     prefix: str
     max_pending: int = field(kw_only=True)
-    _place: str = field(kw_only=True)
-    _reactor: Any = field(kw_only=True)
+    server: RedisServer = field(kw_only=True)
     _observers: list[Callable[[bool], None]] = field(factory=list, init=False)
     _waiters: list[Deferred[None]] = field(factory=list, init=False)
     _pool: ConnectionPool = field(init=False)
@@ -65,10 +61,11 @@ class RedisClient:
         ``timeout`` is in seconds, for each reply and for each attempt to connect. Raises ValueError if a TLS file of
         ``url`` cannot be used, OSError if it cannot be read.
         """
-        client = cls(prefix, max_pending=max_pending, place=str(url), reactor=reactor)
+        server = RedisServer.at(url, reactor=reactor, timeout=timeout)
+        client = cls(prefix, max_pending=max_pending, server=server)
         client._pool = ConnectionPool(
-            _endpoint(url, reactor, timeout),
-            place=str(url),
+            server.endpoint,
+            place=server.place,
             size=pool_size,
             timeout=timeout,
             db=url.db,
@@ -101,11 +98,11 @@ class RedisClient:
             return
         waiter: Deferred[None] = Deferred(self._waiters.remove)
         self._waiters.append(waiter)
-        waiter.addTimeout(timeout, self._reactor)
+        waiter.addTimeout(timeout, self.server.reactor)
         try:
             await waiter
         except TimeoutError:  # Twisted's, not the builtin one
-            raise StoreUnavailable(f"no connection to Redis at {self._place}") from None
+            raise StoreUnavailable(f"no connection to Redis at {self.server.place}") from None
 
     async def close(self) -> None:
         """End the connections. Calls that wait fail, later ones too."""
@@ -161,6 +158,15 @@ class RedisClient:
             if cursor == b"0":
                 return
 
+    async def members(self, key: str) -> AsyncIterator[list[bytes]]:
+        """The members of the set ``key``, page by page, as ``scan`` does: removing those that came is fine."""
+        name, cursor = self.key(key), b"0"
+        while True:
+            cursor, page = await self._call("SSCAN", name, cursor, "COUNT", _SCAN_COUNT)
+            yield page
+            if cursor == b"0":
+                return
+
     def key(self, name: str) -> str:
         """``name`` as it is stored, with the prefix."""
         return f"{self.prefix}:{name}" if self.prefix else name
@@ -189,33 +195,3 @@ class RedisClient:
                 changed(connected)
             except Exception:
                 log.failure("An observer of the Redis connection failed", event="redis.observer_failed")
-
-
-def _endpoint(url: RedisUrl, reactor: Any, timeout: float) -> IStreamClientEndpoint:
-    if url.scheme == "unix":
-        return UNIXClientEndpoint(reactor, url.socket_path, timeout=timeout)
-    endpoint = HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
-    if not url.is_tls:
-        return endpoint
-    return wrapClientTLS(_tls_options(url), endpoint)
-
-
-def _tls_options(url: RedisUrl) -> Any:
-    """Check the server's name and certificate, always; txredisapi's own TLS option would check nothing."""
-    trust_root = None
-    if url.ca_file is not None:
-        trust_root = trustRootFromCertificates(_certificates(Path(url.ca_file)))
-    certificate = None
-    if url.certificate_file is not None and url.key_file is not None:
-        pem = Path(url.certificate_file).read_bytes() + b"\n" + Path(url.key_file).read_bytes()
-        certificate = PrivateCertificate.loadPEM(pem)
-    return optionsForClientTLS(url.host, trustRoot=trust_root, clientCertificate=certificate)
-
-
-def _certificates(file: Path) -> list[Certificate]:
-    pem = file.read_bytes()
-    end = b"-----END CERTIFICATE-----"
-    found = [Certificate.loadPEM(part + end) for part in pem.split(end)[:-1]]
-    if not found:
-        raise ValueError("ssl_ca_certs has no certificate in PEM form")
-    return found

@@ -5,6 +5,8 @@ Here a record is bytes; what is in it is for ``auth`` to say. A fingerprint is S
 
 A record that is gone may have been deleted, or Redis may have lost its data. The key ``store-id`` tells which: it holds
 a random text that is put there when it is missing, so that an empty Redis gets another one.
+
+A handshake's look-up also says whether its address is banned (``flooding``), and counts it there: all in one trip.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
+from ocpp_gateway.flood.addresses import limit_key
+from ocpp_gateway.flood.gcra import Rate
+from ocpp_gateway.redis.flooding import ban_key, connects_key, gcra_arguments, known_pair_key
 from ocpp_gateway.redis.scripts import Script
 
 if TYPE_CHECKING:
@@ -28,10 +33,23 @@ _REVOKED = b"1"
 
 @frozen
 class Found:
-    """What is stored about a charge point, and about the certificate that it showed, if it was asked for."""
+    """What is stored about a charge point, and about the certificate that it showed, if it was asked for.
+
+    Where ``ban_seconds`` or ``wait_seconds`` is not 0 (how long to stay away), neither was looked at.
+    """
 
     record: bytes | None
     is_revoked: bool
+    ban_seconds: float = 0.0
+    wait_seconds: float = 0.0
+
+
+@frozen
+class ConnectRates:
+    """How often the whole cluster is to be tried, from an address and as a charge point from an address."""
+
+    per_address: Rate
+    per_charge_point: Rate
 
 
 @define(eq=False)
@@ -43,8 +61,15 @@ class Identities:
     client: RedisClient
     prefix: str = "chargers"
     revoked_prefix: str = "revoked-certs"
+    rates: ConnectRates | None = None
     _store_id: bytes | None = field(default=None, init=False)
     _replace_script: Script = field(factory=lambda: Script.load("replace_if_equal"), init=False)
+    _admit_script: Script = field(factory=lambda: Script.load("admit"), init=False)
+    _rate_arguments: tuple[int, ...] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        rates = (None, None) if self.rates is None else (self.rates.per_address, self.rates.per_charge_point)
+        self._rate_arguments = tuple(argument for rate in rates for argument in gcra_arguments(rate))
 
     async def start(self) -> None:
         """Learn the store's id; one that has none gets one."""
@@ -59,10 +84,23 @@ class Identities:
         """The id as last read; None before ``start``."""
         return self._store_id
 
-    async def look_up(self, charge_point_id: str, fingerprint: str | None = None) -> Found:
-        """What a handshake has to know, in one trip."""
-        keys = self._keys(charge_point_id, fingerprint)
-        return _found(await self.client.mget(keys))
+    async def look_up(self, charge_point_id: str, fingerprint: str | None = None, address: str | None = None) -> Found:
+        """What a handshake has to know, in one trip; it is an attempt of ``address``, if that is given."""
+        record_key, *revoked_key = self._keys(charge_point_id, fingerprint)
+        if address is None:
+            return _found(await self.client.mget([record_key, *revoked_key]))
+        origin = limit_key(address)
+        keys = [
+            record_key,
+            ban_key(origin, charge_point_id),
+            ban_key(origin, None),
+            known_pair_key(origin, charge_point_id),
+            connects_key(origin, None),
+            connects_key(origin, charge_point_id),
+            *revoked_key,
+        ]
+        record, is_revoked, banned, wait = await self.client.run(self._admit_script, keys, self._rate_arguments)
+        return Found(record, bool(is_revoked), banned / 1000, wait / 1000)
 
     async def look_up_all(self, wanted: Sequence[tuple[str, str | None]]) -> tuple[bytes | None, list[Found]]:
         """The store's id, and what is found of each charge point id and fingerprint, in one trip."""

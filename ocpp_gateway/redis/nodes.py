@@ -2,12 +2,15 @@
 
 A lease that has vanished between two renewals means that the others took us for dead, or that Redis lost its data:
 either way the session records have to be written again, at once (``Refresher.run_now``).
+
+``known-nodes`` outlives the leases: it names each node that may have left session records behind, so that the others
+can clear them away (``sweeping``). ``node-sessions:{nodeId}`` names the charge points of such records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from attrs import define, field
@@ -17,11 +20,16 @@ from ocpp_gateway.clock import Clock, iso_millis
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.scripts import Script
+from ocpp_gateway.redis.sessions import node_sessions_key
 
 if TYPE_CHECKING:
     from ocpp_gateway.redis.client import RedisClient
 
 log = Logger()
+
+
+KNOWN_NODES = "known-nodes"
+"""The key of the set of nodes that live, or died with session records left."""
 
 
 def lease_key(node_id: str) -> str:
@@ -33,7 +41,8 @@ def lease_key(node_id: str) -> str:
 class NodeLease:
     """This node's lease: ``ttl`` seconds long, renewed every ``heartbeat`` seconds.
 
-    ``vanished`` is called after a renewal that found no lease where there was one.
+    ``vanished`` is called after a renewal that found no lease where there was one. ``connections``, where given, says
+    how many charge points are connected: the lease tells it to who asks for a list of nodes.
     """
 
     client: RedisClient
@@ -43,10 +52,12 @@ class NodeLease:
     heartbeat: float
     vanished: Callable[[], None]
     advertise_url: str | None = None
+    connections: Callable[[], int] | None = None
     _started_at: str = field(default="", init=False)
     _value: bytes | None = field(default=None, init=False)
     _warned: bool = field(default=False, init=False)
-    _script: Script = field(factory=lambda: Script.load("renew_lease"), init=False)
+    _renewal: Script = field(factory=lambda: Script.load("renew_lease"), init=False)
+    _return: Script = field(factory=lambda: Script.load("return_lease"), init=False)
     _periodic: Periodic = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -73,12 +84,13 @@ class NodeLease:
         self._periodic.run_now()
 
     async def stop(self) -> None:
-        """Give the lease back; if Redis is away, it expires."""
+        """Give the lease back; if Redis is away, it expires. To be called when the sessions are released."""
         await self._periodic.finish()
         if self._value is None:
             return
+        keys = [lease_key(self.node_id), node_sessions_key(self.node_id), KNOWN_NODES]
         try:
-            await self.client.run(Script.load("delete_if_equal"), [lease_key(self.node_id)], [self._value])
+            await self.client.run(self._return, keys, [self._value, self.node_id])
         except StoreUnavailable:
             log.info("The node's lease could not be given back, it will expire", event="redis.lease_left")
 
@@ -86,11 +98,16 @@ class NodeLease:
         """Renew once. Raises StoreUnavailable."""
         now = iso_millis(self.clock.now())
         self._started_at = self._started_at or now
-        members = {"nodeId": self.node_id, "startedAt": self._started_at, "lastSeenAt": now}
+        members: dict[str, Any] = {"nodeId": self.node_id}
         if self.advertise_url is not None:
-            members = {"nodeId": self.node_id, "advertiseUrl": self.advertise_url, **members}
+            members["advertiseUrl"] = self.advertise_url
+        members |= {"startedAt": self._started_at, "lastSeenAt": now}
+        if self.connections is not None:
+            members["connections"] = self.connections()
         value = orjson.dumps(members)
-        before: bytes | None = await self.client.run(self._script, [lease_key(self.node_id)], [value, self.ttl])
+        before: bytes | None = await self.client.run(
+            self._renewal, [lease_key(self.node_id), KNOWN_NODES], [value, self.ttl, self.node_id]
+        )
         had, self._value = self._value, value
         if had is None:
             return

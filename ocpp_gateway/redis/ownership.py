@@ -10,10 +10,11 @@ node's lease lives (``nodes``), so that the sessions of a dead node are free at 
 ``session-epochs:{id}`` outlives the record by 30 days; together with the record's own epoch it never runs backwards,
 unless Redis loses its data.
 
-A claim with a lower security profile than the charge point was last connected with is refused (``profiles``).
+A claim with a lower security profile than the charge point was last connected with is refused (``profiles``), and so is
+one that comes too soon after many others: two charge points with one identity would throw each other out without end.
 
-A release that Redis misses would leave a charge point looking connected. It is owed instead, and ``settle`` makes up
-for it; so is the release of a claim whose answer never came, which may have been carried out all the same.
+``node-sessions:{nodeId}`` is the set of the charge points that a node has, for whoever cleans up behind a dead one. A
+release that Redis misses is owed (``owed``).
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ from twisted.python.failure import Failure
 
 from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.errors import StoreUnavailable
+from ocpp_gateway.flood.addresses import limit_key
+from ocpp_gateway.flood.errors import ReconnectsLimited
+from ocpp_gateway.flood.gcra import Rate
+from ocpp_gateway.redis.flooding import KNOWN_PAIR_SECONDS, gcra_arguments, known_pair_key, reconnects_key
 from ocpp_gateway.redis.identities import profile_key
 from ocpp_gateway.redis.nodes import lease_key
+from ocpp_gateway.redis.owed import Owed, OwedReleases
 from ocpp_gateway.redis.profiles import SessionProfiles
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord, record_key
+from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, record_key
 from ocpp_gateway.redis.shield import shielded
 
 if TYPE_CHECKING:
@@ -80,35 +86,24 @@ class Release(StrEnum):
     OWED = "owed"  # Redis did not answer; settle() will try again
 
 
-@frozen
-class _Owed:
-    """A release to make up for. ``epoch`` is 0 where the claim's answer never came; then the moment counts.
-
-    ``security_profile``: of the session, if Redis is still to be told, else 0.
-    """
-
-    charge_point_id: str
-    epoch: int
-    connected_at_ms: int = 0
-    security_profile: int = 0
-
-
 @define(eq=False, kw_only=True)
 class Ownership:
     """The session records of this node.
 
     ``session_ttl``: seconds a record outlives its last refresh; refresh at least three times in it. ``max_owed``
-    releases are remembered; of more, the oldest are left to expire. ``orphaned`` is called when a release took the
-    record away from an older session that lives on: the next refresh writes it again, and should come soon.
+    releases are remembered; of more, the oldest are left to expire. ``reconnects``: how often a charge point may claim
+    a session, in the whole cluster; None: at any rate. ``orphaned`` is called when a release took the record away from
+    an older session that lives on: the next refresh writes it again, and should come soon.
     """
 
     client: RedisClient
     node_id: str
     session_ttl: int
     max_owed: int = 100_000
+    reconnects: Rate | None = None
     orphaned: Callable[[], None] = lambda: None
     _held: dict[str, tuple[int, ...]] = field(factory=dict, init=False)
-    _owed: dict[_Owed, None] = field(factory=dict, init=False)
+    _owed: OwedReleases = field(init=False)
     _running: set[Deferred[Any]] = field(factory=set, init=False)
     _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
     _landing: list[Deferred[None]] = field(factory=list, init=False)
@@ -119,21 +114,23 @@ class Ownership:
 
     def __attrs_post_init__(self) -> None:
         self._profiles = SessionProfiles(client=self.client, node_id=self.node_id)
+        self._owed = OwedReleases(self._made_up_for, self.max_owed)
 
     @property
     def owed(self) -> int:
         """How many releases are still to be made up for."""
         return len(self._owed)
 
-    async def claim(self, record: SessionRecord, *, may_downgrade: bool = False) -> Claim:
+    async def claim(self, record: SessionRecord, *, may_downgrade: bool = False, address: str | None = None) -> Claim:
         """Make ``record`` (of epoch 0) the session of its charge point. Raises StoreUnavailable.
 
         Raises AuthenticationFailed ``profile_downgrade``, with nothing changed, if the last session that was open had
-        a higher security profile, unless this one ``may_downgrade``.
+        a higher security profile, unless this one ``may_downgrade``. Raises ReconnectsLimited, with nothing changed, if
+        the charge point claims more often than ``reconnects``. ``address`` is remembered as one of the charge point's.
 
         Cancelled or failed, it leaves nothing behind for long: a claim that was carried out is given back.
         """
-        return await shielded(Deferred.fromCoroutine(self._claim(record, may_downgrade)), self._give_back)
+        return await shielded(Deferred.fromCoroutine(self._claim(record, may_downgrade, address)), self._give_back)
 
     def opened_later(self, charge_point_id: str, epoch: int) -> None:
         """The session that was claimed is open: its security profile counts from now on. Never fails (``finish``)."""
@@ -151,10 +148,10 @@ class Ownership:
             landed: Deferred[None] = Deferred()
             self._landing.append(landed)
             await landed
-        release = _Owed(charge_point_id, epoch, security_profile=profile)
+        release = Owed(charge_point_id, epoch, security_profile=profile)
         result = await self._release(release)
         if result is Release.OWED:
-            self._owe(release)
+            self._owed.add(release)
         return result
 
     def release_later(self, charge_point_id: str, epoch: int) -> None:
@@ -184,11 +181,7 @@ class Ownership:
 
     async def settle(self) -> None:
         """Try the owed releases again. Raises StoreUnavailable as soon as some fail again."""
-        owed = iter(tuple(self._owed))
-        while batch := tuple(islice(owed, _BATCH)):
-            await shielded(DeferredList([Deferred.fromCoroutine(self._try_again(release)) for release in batch]))
-            if any(release in self._owed for release in batch):
-                raise StoreUnavailable(f"{len(self._owed)} sessions are still to be released")
+        await self._owed.settle()
 
     async def current(self, charge_point_id: str) -> SessionRecord | None:
         """Who has this charge point now: None too if the node of the record is dead. Raises StoreUnavailable."""
@@ -204,31 +197,41 @@ class Ownership:
             self._running.add(running)
             running.addCallback(lambda _: self._running.discard(running))
 
-    async def _claim(self, record: SessionRecord, may_downgrade: bool) -> Claim:
+    async def _claim(self, record: SessionRecord, may_downgrade: bool, address: str | None) -> Claim:
         charge_point_id = record.charge_point_id
+        keys = [*_keys(charge_point_id), node_sessions_key(self.node_id), reconnects_key(charge_point_id)]
+        if address is not None:
+            keys.append(known_pair_key(limit_key(address), charge_point_id))
         try:
             claimed = await self.client.run(
                 self._claim_script,
-                _keys(charge_point_id),
+                keys,
                 [
                     record.of_epoch(0).encode(),
                     self.session_ttl,
                     _EPOCH_SECONDS,
                     self.client.key(lease_key("")),
                     self.client.key(node_channel("")),
+                    self.client.key(node_sessions_key("")),
                     self.node_id,
+                    charge_point_id,
                     orjson.dumps(charge_point_id),
                     orjson.dumps(self.node_id),
                     self._newest(charge_point_id),
                     record.security_profile,
                     int(may_downgrade),
+                    *gcra_arguments(self.reconnects),
+                    KNOWN_PAIR_SECONDS,
                 ],
             )
         except StoreUnavailable:
-            self._owe(_Owed(charge_point_id, 0, record.connected_at_ms))
+            self._owed.add(Owed(charge_point_id, 0, record.connected_at_ms))
             raise
         if claimed is None:
             raise AuthenticationFailed("profile_downgrade")
+        if not claimed[0]:
+            _, wait, alive = claimed
+            raise ReconnectsLimited(int(wait) / 1000, bool(alive))
         epoch_text, raw, alive, kept = claimed
         ours = record.of_epoch(int(epoch_text))
         self._held[charge_point_id] = (*self._held.get(charge_point_id, ()), ours.epoch)
@@ -244,18 +247,26 @@ class Ownership:
         if isinstance(result, Claim):
             self.release_later(result.record.charge_point_id, result.epoch)
 
-    async def _release(self, release: _Owed) -> Release:
+    async def _release(self, release: Owed) -> Release:
+        charge_point_id = release.charge_point_id
         try:
             deleted = await self.client.run(
                 self._release_script,
-                _keys(release.charge_point_id),
-                [self.node_id, release.epoch or "", release.connected_at_ms, _EPOCH_SECONDS, release.security_profile],
+                [*_keys(charge_point_id), node_sessions_key(self.node_id)],
+                [
+                    self.node_id,
+                    release.epoch or "",
+                    release.connected_at_ms,
+                    _EPOCH_SECONDS,
+                    release.security_profile,
+                    charge_point_id,
+                ],
             )
         except StoreUnavailable:
             return Release.OWED
         if not deleted:
             return Release.NOT_OURS
-        if release.charge_point_id in self._held:
+        if charge_point_id in self._held:
             self.orphaned()
         return Release.DELETED
 
@@ -266,16 +277,17 @@ class Ownership:
             landed.callback(None)
         return result
 
-    async def _try_again(self, release: _Owed) -> None:
-        if await self._release(release) is not Release.OWED:
-            self._owed.pop(release, None)
+    async def _made_up_for(self, release: Owed) -> bool:
+        return await self._release(release) is not Release.OWED
 
     async def _refresh(self, records: Sequence[SessionRecord]) -> list[Superseded]:
         keys: list[str] = []
         arguments: list[bytes | str | int] = [self.session_ttl, _EPOCH_SECONDS, self.node_id]
         for record in records:
-            keys += _keys(record.charge_point_id)
-            arguments += (record.encode(), record.epoch, record.connected_at_ms, record.security_profile)
+            profile, charge_point_id = record.security_profile, record.charge_point_id
+            keys += _keys(charge_point_id)
+            arguments += (record.encode(), record.epoch, record.connected_at_ms, profile, charge_point_id)
+        keys.append(node_sessions_key(self.node_id))
         self._in_flight = frozenset((record.charge_point_id, record.epoch) for record in records)
         flight = Deferred.fromCoroutine(self.client.run(self._refresh_script, keys, arguments))
         found: list[Any] = await shielded(flight.addBoth(self._landed))
@@ -286,11 +298,6 @@ class Ownership:
             Superseded(record.charge_point_id, record.epoch, SessionRecord.parse(raw))
             for record, raw in zip(places, found[1::2], strict=True)
         ]
-
-    def _owe(self, release: _Owed) -> None:
-        self._owed[release] = None
-        while len(self._owed) > self.max_owed:
-            del self._owed[next(iter(self._owed))]
 
 
 def node_channel(node_id: str) -> str:

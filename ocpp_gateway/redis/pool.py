@@ -27,11 +27,11 @@ from attrs import define, field
 from hiredis import pack_command
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from ocpp_gateway.redis.endpoint import Watched, answer_code
 from ocpp_gateway.redis.scripts import Script
 
 RedisError = txredisapi.RedisError
@@ -40,14 +40,8 @@ log = Logger()
 
 
 def error_code(error: BaseException | None) -> str:
-    """The first word of Redis's answer (``WRONGPASS``, ``OOM`` …).
-
-    The rest stays unsaid: some of Redis's errors repeat the command's arguments, and those can be a password.
-    """
-    if not isinstance(error, txredisapi.ResponseError):
-        return type(error).__name__
-    code = str(error).split(" ", 1)[0]
-    return code if code.isascii() and code.isalpha() and code.isupper() and len(code) <= 20 else "ERR"
+    """What Redis answered, by its first word (see ``answer_code``); else the name of what went wrong."""
+    return answer_code(str(error)) if isinstance(error, txredisapi.ResponseError) else type(error).__name__
 
 
 _MOVED_AWAY = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
@@ -141,24 +135,6 @@ class _Connection(txredisapi.RedisProtocol):  # type: ignore[misc]  # the base h
         self._fail_all(txredisapi.ConnectionError("Lost connection"))
 
 
-@implementer(IStreamClientEndpoint)
-@define
-class _Watched:
-    """An endpoint whose failures are told to ``failed``: ClientService retries without saying why."""
-
-    endpoint: IStreamClientEndpoint
-    failed: Callable[[str], None]
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        connecting: Deferred[IProtocol] = self.endpoint.connect(protocolFactory)
-
-        def note(failure: Failure) -> Failure:
-            self.failed(failure.getErrorMessage() or type(failure.value).__name__)
-            return failure
-
-        return connecting.addErrback(note)
-
-
 @define(slots=False)
 class _ChangeLog:
     """Logs that Redis went and came back, not every attempt in between."""
@@ -219,7 +195,7 @@ class ConnectionPool(txredisapi.RedisFactory):  # type: ignore[misc]  # the base
         self._next = 0
         self._unproven = 0
         self._closing = False
-        self._endpoint = _Watched(endpoint, self.note_trouble)
+        self._endpoint = Watched(endpoint, self.note_trouble)
 
     def open(self) -> None:
         """Begin to connect."""

@@ -32,6 +32,15 @@ class SessionRecord:
     security_profile: int = 0
     """1 to 3; 0: of a gateway that did not tell."""
 
+    connection_id: str = ""
+    peer: str = ""
+    """The address that the charge point connected from, where that is known."""
+
+    calls: int = 0
+    """CALLs of the charge point so far; the bytes, from and to it, likewise."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
     epoch: int = 0
 
     @property
@@ -49,7 +58,7 @@ class SessionRecord:
         return attrs.evolve(self, epoch=epoch)
 
     def encode(self) -> bytes:
-        """The JSON as stored. ``epoch`` comes last; it and ``securityProfile`` are left out where they are 0."""
+        """The JSON as stored. ``epoch`` comes last; what is not in the contract is left out where it is 0 or empty."""
         connected_at = self.connected_at
         is_new = self.last_seen_at_ms == self.connected_at_ms
         members: dict[str, Any] = {
@@ -63,10 +72,7 @@ class SessionRecord:
             "lastSeenAt": connected_at if is_new else self.last_seen_at,
             "lastSeenAtMs": self.last_seen_at_ms,
         }
-        if self.security_profile:
-            members["securityProfile"] = self.security_profile
-        if self.epoch:
-            members["epoch"] = self.epoch
+        members.update((name, value) for name, value in self._additions() if value)
         return orjson.dumps(members)
 
     @classmethod
@@ -83,15 +89,36 @@ class SessionRecord:
                 connected_at_ms=_moment(members["connectedAtMs"]),
                 last_seen_at_ms=_moment(members["lastSeenAtMs"]),
                 security_profile=int(members.get("securityProfile", 0)),
+                connection_id=_text(members.get("connectionId", "")),
+                peer=_text(members.get("peer", "")),
+                calls=int(members.get("calls", 0)),
+                bytes_in=int(members.get("bytesIn", 0)),
+                bytes_out=int(members.get("bytesOut", 0)),
                 epoch=int(members.get("epoch", 0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return None
 
+    def _additions(self) -> tuple[tuple[str, str | int], ...]:
+        return (
+            ("securityProfile", self.security_profile),
+            ("connectionId", self.connection_id),
+            ("peer", self.peer),
+            ("calls", self.calls),
+            ("bytesIn", self.bytes_in),
+            ("bytesOut", self.bytes_out),
+            ("epoch", self.epoch),
+        )
+
 
 def record_key(charge_point_id: str) -> str:
     """Where the session record of a charge point is."""
     return f"sessions:{charge_point_id}"
+
+
+def node_sessions_key(node_id: str) -> str:
+    """Where the set of the charge points is that a node has; one may be in it for a moment longer than its record."""
+    return f"node-sessions:{node_id}"
 
 
 def _text(value: object) -> str:

@@ -16,9 +16,9 @@ from twisted.logger import Logger
 
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.errors import BusQueueFull, BusUnavailable
-from ocpp_gateway.routing.envelope import EventRecord
+from ocpp_gateway.routing.envelope import Envelope, EventRecord
 from ocpp_gateway.routing.holds import Holds
-from ocpp_gateway.routing.uplink import EventBus, Station
+from ocpp_gateway.routing.uplink import EventBus
 from ocpp_gateway.routing.writability import Writability
 
 log = Logger()
@@ -55,10 +55,10 @@ class Presence:
     _overflowed: int = 0
     _retry: IDelayedCall | None = None
 
-    def announce(self, station: Station, event_type: str, payload: Mapping[str, Any]) -> None:
-        """Publish ``payload`` as an event of ``station``."""
-        record = station.envelope.plain(event_type, payload, now=self.clock.now())
-        self._publish(_Announcement(self, station.key, record, self.clock.monotonic()))
+    def announce(self, envelope: Envelope, event_type: str, payload: Mapping[str, Any]) -> None:
+        """Publish ``payload`` as an event of the charge point, or of the connection, that ``envelope`` is of."""
+        record = envelope.plain(event_type, payload, now=self.clock.now())
+        self._publish(_Announcement(self, envelope.station_id.encode(), record, self.clock.monotonic()))
 
     def stop(self) -> None:
         """Give up what waits for another try."""

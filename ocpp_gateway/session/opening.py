@@ -2,9 +2,9 @@
 
 ::
 
-    path and identity ── WebSocket request ── OCPP version offered? ── gateway able to serve?     no I/O so far
-      └─ identity record and revocation (Redis) ── status, version, address ── credential ── security profile
-           └─ session claimed (Redis) ──> 101
+    path and identity ── WebSocket request ── OCPP version offered? ── gateway able to serve? ── limits    no I/O so far
+      └─ bans, cluster's limits, identity record, revocation (Redis) ── status, version, address ── credential
+           └─ security profile ── session claimed (Redis), not too often ──> 101
 
 Each step that fails is an HTTP answer with a reason of ``handshake.reasons``. An outage of ours is a 503, never a 401:
 some charge points discard their password after one.
@@ -29,6 +29,8 @@ from ocpp_gateway.auth.standing import Standing, standing_of
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.errors import HandshakeRefused, StoreUnavailable
 from ocpp_gateway.flood.admission import Admission
+from ocpp_gateway.flood.errors import ReconnectsLimited
+from ocpp_gateway.flood.guard import Guard
 from ocpp_gateway.handshake.path import OcppPath, parse_target
 from ocpp_gateway.handshake.proxies import Origin, TrustedProxies
 from ocpp_gateway.handshake.reasons import refused
@@ -41,8 +43,8 @@ from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.envelope import Envelope
 from ocpp_gateway.routing.stamps import EventStamps
 from ocpp_gateway.routing.uplink import Station
+from ocpp_gateway.session.facts import SessionIdentity
 from ocpp_gateway.session.record_log import RecordLog
-from ocpp_gateway.session.session import SessionIdentity
 
 _SERVED = frozenset(OcppVersion)
 _MISMATCHES = frozenset(("no_common_subprotocol", "subprotocol_missing"))
@@ -62,6 +64,20 @@ class FoundIdentity(Protocol):
         ...
 
 
+class Answer(FoundIdentity, Protocol):
+    """The same for a handshake, which may be one too many."""
+
+    @property
+    def ban_seconds(self) -> float:
+        """How long the address, or the charge point at it, is still banned; 0: it is not."""
+        ...
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long it should have waited with this attempt; 0: it may go on."""
+        ...
+
+
 class IdentityStore(Protocol):
     """Where identity records are."""
 
@@ -70,8 +86,8 @@ class IdentityStore(Protocol):
         """Which store it is: another one, or one that lost its data, has another id."""
         ...
 
-    async def look_up(self, charge_point_id: str, fingerprint: str | None) -> FoundIdentity:
-        """What is known, in one trip. Raises StoreUnavailable."""
+    async def look_up(self, charge_point_id: str, fingerprint: str | None, address: str) -> Answer:
+        """What is known, in one trip, if ``address`` may connect now. Raises StoreUnavailable."""
         ...
 
 
@@ -84,6 +100,7 @@ class SessionClaims(Protocol):
         version: OcppVersion,
         connected_at_ms: int,
         *,
+        connection_id: str,
         peer: str,
         security_profile: int,
         may_downgrade: bool,
@@ -91,8 +108,8 @@ class SessionClaims(Protocol):
         """The epoch of the new session; whoever had the charge point is told. Raises StoreUnavailable.
 
         Raises AuthenticationFailed ``profile_downgrade``, with nothing claimed, if the charge point's last session had
-        a higher security profile, unless it ``may_downgrade``. Cancelled, it leaves no claim behind. ``peer`` is the
-        address of the new connection.
+        a higher security profile, unless it ``may_downgrade``; ReconnectsLimited if it comes too often. Cancelled, it
+        leaves no claim behind. ``peer`` is the address of the new connection.
         """
         ...
 
@@ -138,6 +155,7 @@ class Opening:
     close_on_mismatch: bool
     proxies: TrustedProxies
     admission: Admission
+    guard: Guard
     identities: IdentityStore
     authenticator: Authenticator
     claims: SessionClaims
@@ -173,17 +191,37 @@ class Opening:
         Cancelling it leaves no session behind.
         """
         self.admission.admit()
-        charge_point_id = request.path.charge_point_id
+        charge_point_id, address = request.path.charge_point_id, request.origin.address
+        limited = self.guard.admit(address, charge_point_id)
+        if limited is not None:
+            reason, seconds = limited
+            raise refused(reason, (self.admission.retry_after(seconds),))
+        try:
+            return await self._admit(request)
+        finally:
+            self.guard.checked()
+
+    def retry_after(self, seconds: float = 0.0) -> tuple[str, str]:
+        """A Retry-After header field for who must wait at least ``seconds``."""
+        return self.admission.retry_after(seconds)
+
+    async def _admit(self, request: Request) -> Admitted:
+        charge_point_id, address = request.path.charge_point_id, request.origin.address
+        connection_id = self.stamps.event_id()
         try:
             certificate = request.certificate
             fingerprint = None if certificate is None else certificate.fingerprint
             # Read first: if Redis loses its data meanwhile, the record is of the store before.
             store_id = self.identities.store_id
-            found = await self.identities.look_up(charge_point_id, fingerprint)
+            found = await self.identities.look_up(charge_point_id, fingerprint, address)
+            if found.ban_seconds > 0:
+                raise refused("banned", (self.retry_after(found.ban_seconds),))
+            if found.wait_seconds > 0:
+                raise refused("rate_limited", (self.retry_after(found.wait_seconds),))
             record = self._record(charge_point_id, found.record)
             self.authenticator.check_status(record)
             subprotocol, version = self._negotiated(request.offer, record)
-            self.authenticator.check_address(record, request.origin.address)
+            self.authenticator.check_address(record, address)
             outcome = await self.authenticator.check_credential(
                 record,
                 request.credentials,
@@ -202,25 +240,28 @@ class Opening:
                 caller,
                 version,
                 connected_at_ms,
-                peer=request.origin.address,
+                connection_id=connection_id,
+                peer=address,
                 security_profile=outcome.security_profile,
                 may_downgrade=record.allow_profile_downgrade,
             )
         except AuthenticationFailed as failure:
             raise refused(failure.reason, failure.headers) from None
         except HashingBusy as failure:
-            raise refused(failure.reason, (self.admission.retry_after(),)) from None
+            raise refused(failure.reason, (self.retry_after(),)) from None
+        except ReconnectsLimited as failure:
+            raise refused("reconnect_limited", (self.retry_after(failure.wait_seconds),)) from None
         except StoreUnavailable:
-            raise refused("redis_unavailable", (self.admission.retry_after(),)) from None
+            raise refused("redis_unavailable", (self.retry_after(),)) from None
         # Kafka may have gone meanwhile: better refused now than closed at the first CALL.
         if self.admission.closed_for:
             self.claims.release_later(charge_point_id, epoch)
             self.admission.admit()
         identity = SessionIdentity(
             charge_point_id=charge_point_id,
-            connection_id=self.stamps.event_id(),
+            connection_id=connection_id,
             epoch=epoch,
-            peer=request.origin.address,
+            peer=address,
             security_profile=outcome.security_profile,
             connected_at_ms=connected_at_ms,
             opened_at=self.clock.monotonic(),
@@ -231,7 +272,7 @@ class Opening:
             record,
             found.record,
             outcome,
-            address=request.origin.address,
+            address=address,
             version=version,
             certificate=certificate,
             store_id=store_id,

@@ -6,11 +6,27 @@ from typing import Protocol
 
 from ocpp_gateway.ocppj.frames import Quirk
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.session.lifecycle import Course, Lifecycle
 from ocpp_gateway.session.reasons import CloseReason
 
 
 class Connection(Protocol):
     """The WebSocket, as a session needs it."""
+
+    @property
+    def life(self) -> Lifecycle:
+        """Where what happens to the connection is told."""
+        ...
+
+    @property
+    def course(self) -> Course:
+        """How far it has come."""
+        ...
+
+    @property
+    def last_heard(self) -> float:
+        """``clock.monotonic()`` when bytes last came."""
+        ...
 
     def send_text(self, data: bytes) -> None:
         """Send one text message; dropped when the connection is not open any more."""

@@ -11,6 +11,7 @@ from ocpp_gateway.flood.cooldown import LogCooldown
 from ocpp_gateway.handshake.reasons import REFUSALS
 from ocpp_gateway.handshake.suspicious import suspicion
 from ocpp_gateway.routing.security import SecurityEvents
+from ocpp_gateway.session.failures import Failures
 from ocpp_gateway.session.opening import Request
 
 log = Logger()
@@ -34,14 +35,16 @@ class Refusals:
     cooldown: LogCooldown
     counters: HandshakeCounters
     security: SecurityEvents
+    failures: Failures
 
     def refused(self, reason: str, address: str, target: str = "", request: Request | None = None) -> None:
         """A handshake from ``address`` was refused for ``reason``; ``request``, or else its ``target``, if read."""
         self.counters.count_handshake(reason)
+        charge_point_id = None if request is None else request.path.charge_point_id
+        self.failures.refused(reason, address, charge_point_id)
         suppressed = self.cooldown.should_log(address, reason)
         if suppressed is None:
             return
-        charge_point_id = None if request is None else request.path.charge_point_id
         certificate = None if request is None else request.certificate
         facts = {
             "reason": reason,

@@ -20,9 +20,10 @@ from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.presence import Presence
 from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.routing.uplink import Station, Uplink
+from ocpp_gateway.session.facts import SessionIdentity, SessionLimits
 from ocpp_gateway.session.ports import Connection, SessionCounters
 from ocpp_gateway.session.reasons import CloseReason
-from ocpp_gateway.session.session import Session, SessionIdentity, SessionLimits
+from ocpp_gateway.session.session import Session
 
 log = Logger()
 
@@ -84,7 +85,6 @@ class Sessions:
             limits=self.limits,
             counters=self.counters,
             clock=self.clock,
-            last_seen=self.clock.now(),
         )
         who = identity
         older = self._sessions.get(who.charge_point_id)
@@ -110,7 +110,7 @@ class Sessions:
         facts: dict[str, Any] = {"peer": who.peer, "securityProfile": who.security_profile}
         if standing.certificate is not None:
             facts["certificate"] = _facts(standing.certificate, is_expired=station.envelope.certificate_expired)
-        self.presence.announce(station, "StationConnected", facts)
+        self.presence.announce(station.envelope, "StationConnected", facts)
         if loser is not None:
             loser.close(CloseReason.REPLACED)
         return session
@@ -129,6 +129,8 @@ class Sessions:
         facts: dict[str, Any] = {
             "durationMs": int(seconds * 1000),
             "calls": session.calls,
+            "messagesIn": session.messages_in,
+            "messagesOut": session.messages_out,
             "bytesIn": session.bytes_in,
             "bytesOut": session.bytes_out,
         }
@@ -144,12 +146,17 @@ class Sessions:
             close_code=code,
             duration_ms=facts["durationMs"],
             calls=session.calls,
+            messages_in=session.messages_in,
+            messages_out=session.messages_out,
             bytes_in=session.bytes_in,
             bytes_out=session.bytes_out,
+            last_error=session.last_error,
         )
         if code is not None:
             facts["closeCode"] = code
-        self.presence.announce(session.station, "StationDisconnected", {"reason": why.label, **facts})
+        if session.last_error is not None:
+            facts["lastError"] = session.last_error
+        self.presence.announce(session.station.envelope, "StationDisconnected", {"reason": why.label, **facts})
         if self._when_empty is not None and not self._sessions and not self._ending:
             waiter, self._when_empty = self._when_empty, None
             waiter.callback(None)
@@ -159,16 +166,23 @@ class Sessions:
         for session in self:
             session.close(reason)
 
-    def drain(self, reason: CloseReason) -> None:
-        """Close every session for ``reason``, each after the CALL it has under way."""
-        for session in self:
-            session.close_when_answered(reason)
+    def get(self, charge_point_id: str) -> Session | None:
+        """The session of a charge point that is connected to this node."""
+        return self._sessions.get(charge_point_id)
 
     def transferred(self, charge_point_id: str, epoch: int) -> None:
-        """Another node has taken the session of ``epoch`` over."""
+        """Another node has taken over the session of ``epoch``, or of one before it."""
         session = self._sessions.get(charge_point_id)
-        if session is not None and session.identity.epoch == epoch:
+        if session is not None and session.identity.epoch <= epoch:
             session.close(CloseReason.TRANSFERRED)
+
+    def kick(self, charge_point_id: str, epoch: int | None = None) -> bool:
+        """An operator's word: close the session, if it is (still) that of ``epoch``. False: there is none."""
+        session = self._sessions.get(charge_point_id)
+        if session is None or epoch not in (None, session.identity.epoch):
+            return False
+        session.close(CloseReason.KICKED)
+        return True
 
     def abort_all(self, reason: CloseReason) -> None:
         """End every connection at once for ``reason``, also those that do not finish closing."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from attrs import define, field, frozen
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ocpp_gateway.auth.standing import Standing
@@ -33,6 +34,9 @@ from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.routing.uplink import Station, UnreadableCall, Uplink
 from ocpp_gateway.session.answers import RecentAnswers
+from ocpp_gateway.session.facts import SessionIdentity, SessionLimits
+from ocpp_gateway.session.lifecycle import Phase
+from ocpp_gateway.session.pacing import Pace
 from ocpp_gateway.session.ports import Connection, SessionCounters
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.revoking import revoke
@@ -49,37 +53,11 @@ _TAKEN = (Call, Send, UnreadableCall)
 _MAX_WAITING_BYTES = 65_536
 """Bytes of CALLs that may wait: parsed, they are some 25 times that in memory."""
 
+_LONGEST_PAUSE = 30.0
+"""Seconds; what is owed beyond it is paused for later. An end of the connection is noticed only while it is read."""
+
 _TAKEN_PER_TURN = 16
 """CALLs that end at once are taken one after the other, but not so many that other charge points wait for it."""
-
-
-@frozen(kw_only=True)
-class SessionLimits:
-    """Bounds of one session."""
-
-    max_nesting: int
-    max_bad_frames: int
-    max_waiting_calls: int
-    answer_ttl: float
-    """Seconds that an answer is kept for a retransmission."""
-
-
-@frozen(kw_only=True)
-class SessionIdentity:
-    """Who is connected, and how."""
-
-    charge_point_id: str
-    connection_id: str
-    epoch: int
-    peer: str
-    """The peer's address as text."""
-
-    security_profile: int
-    connected_at_ms: int
-    """Wall clock, milliseconds since the epoch."""
-
-    opened_at: float
-    """Monotonic seconds."""
 
 
 @frozen
@@ -109,34 +87,46 @@ class Session:
     counters: SessionCounters
     clock: Clock
     dialogue: Dialogue = field(factory=Dialogue)
-    close_reason: CloseReason | None = None
     calls: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    last_seen: float = 0.0
-    """Wall clock, seconds."""
+    last_error: str | None = None
+    """The last thing that was wrong with a message of the charge point's: a defect, or the code of a CALLERROR."""
 
     serial_number: str | None = field(init=False)
     """What BootNotification has to name, where the certificate says it in place of the identity; None: anything."""
 
-    _ended: bool = False
     _current: tuple[MessageId | None, int] | None = None
     _waiting: deque[_Waiting] | None = None
     _waiting_bytes: int = 0
     _answers: RecentAnswers | None = None
     _bad_frames: int = 0
     _paused: bool = False
+    _slowed: IDelayedCall | None = None
+    _pace: Pace = field(init=False)
     _taking: bool = False
-    _close_next: CloseReason | None = None
     _rejection_logged: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.serial_number = expected_serial_number(self.standing, self.identity.charge_point_id)
+        self._pace = Pace(self.limits.messages)
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """Why it ends; None while it goes on, be it only for the answer to one more CALL."""
+        return self.connection.course.reason
 
     @property
     def version(self) -> OcppVersion:
         """What the two sides speak."""
         return self.station.version
+
+    @property
+    def last_seen(self) -> float:
+        """When the charge point last gave a sign of life, be it an answer to a ping. Wall clock, seconds."""
+        return self.clock.now() - (self.clock.monotonic() - self.connection.last_heard)
 
     # What the WebSocket tells us.
 
@@ -144,8 +134,10 @@ class Session:
         """One text message."""
         if self.close_reason is not None:
             return
+        self.messages_in += 1
         self.bytes_in += len(data)
-        self.last_seen = self.clock.now()
+        if self._is_too_fast():
+            return
         try:
             frame: Frame | UnreadableCall = decode(data, self.version, max_nesting=self.limits.max_nesting)
         except FrameError as error:
@@ -168,32 +160,34 @@ class Session:
 
     def closed(self, reason: CloseReason) -> None:
         """The connection is gone; ``reason`` unless we had one before. What waits is still published."""
-        self._ended = True
-        if self.close_reason is None:
-            self.close_reason = reason
+        if self._slowed is not None:
+            self._slowed.cancel()
+            self._slowed = None
+        self.connection.life.lost(reason)
 
     def close(self, reason: CloseReason) -> None:
         """End the connection for ``reason``; the first reason stays."""
         if self.close_reason is None:
-            self.close_reason = reason
             self._waiting = None  # never answered, so the charge point keeps them and sends them again
-            self.connection.close(reason)
+            self.connection.life.close(reason)
+
+    def abort(self, reason: CloseReason) -> None:
+        """End the connection for ``reason`` without waiting for a charge point that does not listen any more."""
+        self.close(reason)
+        self.connection.abort()
 
     def close_when_answered(self, reason: CloseReason) -> None:
         """End the connection for ``reason`` as soon as the CALL under way has its answer; no further one is begun."""
-        if self.close_reason is not None:
-            return
-        self._waiting = None
         if self._current is None:
             self.close(reason)
         else:
-            self._close_next = reason
-            self.connection.pause_reading()
+            self._waiting = None
+            self.connection.life.drain(reason)
 
     # CALLs, one after the other.
 
     def _queue(self, arrived: _Waiting) -> None:
-        if self._close_next is not None:
+        if self.connection.course.phase is not Phase.OPEN:
             return
         if self._waiting is None:
             self._waiting = deque()
@@ -237,10 +231,8 @@ class Session:
                 self._answers.put(message_id, content, frame, self.clock.monotonic())
             self._send(frame)
         self._current = None
-        if self._close_next is not None:
-            self.close(self._close_next)
-        else:
-            self._take_waiting()
+        self.connection.life.answered()
+        self._take_waiting()
 
     def _given_up(self, reason: str) -> None:
         self._current = None
@@ -262,8 +254,7 @@ class Session:
             self.clock.call_later(0, self._take_more)
         if self._paused and not self._is_full:
             self._paused = False
-            if self.close_reason is None:
-                self.connection.resume_reading()
+            self._read_on()
 
     def _take_more(self) -> None:
         self._taking = False
@@ -271,9 +262,35 @@ class Session:
             self._take_waiting()
 
     def _send(self, frame: bytes) -> None:
-        if not self._ended:
+        if self.connection.course.phase is not Phase.GONE:
+            self.messages_out += 1
             self.bytes_out += len(frame)
             self.connection.send_text(frame)
+
+    # Too many at once.
+
+    def _is_too_fast(self) -> bool:
+        """Whether that is the end. Before it, the charge point is read more slowly, and nothing of it is lost."""
+        verdict = self._pace.arrived(self.clock.monotonic(), is_impatient=self._current is not None)
+        if verdict.is_flood:
+            self.close(CloseReason.MESSAGE_FLOOD)
+            return True
+        if verdict.wait_seconds > 0:
+            wait = min(verdict.wait_seconds, _LONGEST_PAUSE)
+            if self._slowed is None:
+                self.connection.pause_reading()
+                self._slowed = self.clock.call_later(wait, self._slow_enough)
+            else:
+                self._slowed.reset(wait)
+        return False
+
+    def _slow_enough(self) -> None:
+        self._slowed = None
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._paused and self._slowed is None and self.connection.course.phase is Phase.OPEN:
+            self.connection.resume_reading()
 
     # Everything that is no CALL.
 
@@ -304,6 +321,7 @@ class Session:
         if error.message_type != 2 or error.action is None or not self.uplink.keeps(self.version, error.action):
             return None
         self.counters.count_bad_frame(self.version, error.reason)
+        self.last_error = error.reason
         message_id = error.message_id
         if message_id is None and self.version.is_2x:
             message_id = UNREADABLE_MESSAGE_ID
@@ -312,6 +330,7 @@ class Session:
 
     def _bad_frame(self, error: FrameError) -> None:
         self.counters.count_bad_frame(self.version, error.reason)
+        self.last_error = error.reason
         if error.reason not in _HARMLESS:
             self._bad_frames += 1
         if self._bad_frames >= self.limits.max_bad_frames:

@@ -6,6 +6,10 @@ from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 
+from ocpp_gateway.clock import Clock
+from ocpp_gateway.flood.guard import Guard
+from ocpp_gateway.session.keepalive import KeepAlive
+from ocpp_gateway.session.lifecycle import Course
 from ocpp_gateway.session.opening import Admitted, Opening, Request
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.refusals import Refusals
@@ -41,18 +45,30 @@ class OcppFactory(WebSocketServerFactory):
         opening: Opening,
         sessions: Sessions,
         refusals: Refusals,
+        guard: Guard,
+        keepalive: KeepAlive,
         certificates: PeerCertificates,
         counters: ConnectionCounters,
         is_tls: bool,
         handshake_timeout: float,
         max_message_bytes: int,
+        write_timeout: float,
+        max_write_buffer_bytes: int,
+        compression: bool,
+        clock: Clock,
     ) -> None:
         # No Server header: attackers read it, charge points do not.
         super().__init__(server="", reactor=reactor)
         self.opening = opening
         self.sessions = sessions
         self.refusals = refusals
+        self.guard = guard
+        self.keepalive = keepalive
         self.certificates = certificates
+        self.clock = clock
+        self.compression = compression
+        self.write_timeout = write_timeout
+        self.max_write_buffer_bytes = max_write_buffer_bytes
         self.counters = counters
         self.is_tls = is_tls
         self.handshake_timeout = handshake_timeout
@@ -69,9 +85,11 @@ class OcppFactory(WebSocketServerFactory):
         )
         self.protocol = with_options(OcppProtocol, self)
 
-    def accepted(self) -> None:
-        """A handshake was answered with 101."""
+    def opened(self, address: str | None) -> None:
+        """A handshake of ``address`` was answered with 101."""
         self.counters.count_handshake("accepted")
+        if address is not None:
+            self.guard.opened(address)
 
     def refused(self, reason: str, address: str, target: str = "", request: Request | None = None) -> None:
         """A handshake was refused for ``reason``, a row of ``handshake.reasons``."""
@@ -82,6 +100,11 @@ class OcppFactory(WebSocketServerFactory):
         if admitted.session is not None:
             identity, _, _ = admitted.session
             self.opening.claims.release_later(identity.charge_point_id, identity.epoch)
+
+    def gone(self, address: str | None, course: Course) -> None:
+        """A connection that counted for ``address``, if for any, has ended; ``course`` says how far it had come."""
+        if address is not None:
+            self.guard.gone(address, was_open=course.has_been_open)
 
     def closed(self, session: Session, reason: CloseReason, code: int | None) -> None:
         """An open connection ended."""

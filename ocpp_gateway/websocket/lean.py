@@ -19,12 +19,19 @@ from twisted.python.failure import Failure
 
 from ocpp_gateway.handshake.request import RequestHead
 from ocpp_gateway.handshake.upgrade import WEBSOCKET_VERSION
+from ocpp_gateway.session.reasons import CloseReason
+from ocpp_gateway.websocket.deflate import CannotInflate, Deflate, agree, inflate
+from ocpp_gateway.websocket.frames import text_frame
 
 _MAX_FRAGMENTS = 4096
 """Fragments that a message may come in: each costs memory and time of its own, even if it is empty."""
 
 _MAX_PIECES = 4096
 """Pieces of one fragment, as the network delivered them, that are kept before they are joined."""
+
+
+class _Compressed(list[bytes]):
+    """The fragments of a compressed message."""
 
 
 OPTIONS: tuple[str, ...] = tuple(WebSocketServerProtocol.CONFIG_ATTRS)
@@ -48,6 +55,9 @@ class LeanServerProtocol(WebSocketServerProtocol):
     websocket_protocols: Any
     http_response_data: Any
     _wskey: Any
+    _perMessageCompress: Any  # a Deflate, or None
+    _isMessageCompressed: Any
+    maxMessagePayloadSize: Any
 
     # Twisted's calls.
 
@@ -70,15 +80,21 @@ class LeanServerProtocol(WebSocketServerProtocol):
 
     # The opening handshake.
 
-    def read_handshake(self, head: RequestHead, subprotocols: Sequence[str]) -> None:
+    def read_handshake(self, head: RequestHead, subprotocols: Sequence[str], *, compression: bool) -> None:
         """Take from ``head``, which has passed ``require_upgrade``, what ``succeedHandshake`` answers with.
 
-        ``subprotocols`` are those that it may be given. Extensions are left out: none is agreed upon.
+        ``subprotocols`` are those that it may be given; ``compression``: permessage-deflate is, if offered.
         """
         self.websocket_version = int(WEBSOCKET_VERSION)
         self.websocket_protocols = subprotocols
-        self.websocket_extensions: list[Any] = []
+        self.websocket_extensions: list[Any] = []  # Autobahn refuses a request for a malformed offer
+        self._perMessageCompress = agree(head) if compression else None
         self._wskey = head.values("sec-websocket-key")[0]
+
+    def succeedHandshake(self, res: str | None) -> None:
+        """Autobahn's: answer with 101 and the subprotocol ``res``."""
+        deflate: Deflate | None = self._perMessageCompress
+        super().succeedHandshake((res, {} if deflate is None else {"Sec-WebSocket-Extensions": deflate.answer}))
 
     def forget_handshake(self) -> None:
         """The 101 is out: nothing of this is kept for months."""
@@ -88,11 +104,25 @@ class LeanServerProtocol(WebSocketServerProtocol):
     def _onOpen(self) -> None:
         self.onOpen()
 
+    def framed(self, data: bytes) -> bytes:
+        """``data`` as a text message to be written; compressed where that was agreed upon and is worth it."""
+        deflate: Deflate | None = self._perMessageCompress
+        return text_frame(data) if deflate is None else deflate.text_frame(data)
+
     # Messages put together from fragments, and fragments from what the network delivers, at a bounded cost.
 
-    def too_many_fragments(self) -> None:
-        """The message that is coming has more fragments than any needs."""
+    def unreadable_message(self, reason: CloseReason) -> None:
+        """The message that has come, or is coming, is not taken; the connection is to end for ``reason``."""
         raise NotImplementedError  # whoever knows what the connection is for ends it, in words of its own
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        """Autobahn's: a message begins. A compressed one is kept as it comes, and read when it is complete."""
+        self.message_is_binary = isBinary
+        self.message_data: list[bytes] = []
+        self.message_data_total_length = 0
+        if self._isMessageCompressed:
+            self._isMessageCompressed = self.utf8validateIncomingCurrentMessage = False
+            self.message_data = _Compressed()
 
     def onMessageFrameData(self, payload: bytes) -> None:
         """Autobahn's: a piece of a fragment. A slow line may deliver bytes singly, and none may cost an object."""
@@ -107,13 +137,31 @@ class LeanServerProtocol(WebSocketServerProtocol):
         if self.state == self.STATE_OPEN:
             self.message_data.append(payload[0] if len(payload) == 1 else b"".join(payload))
             if len(self.message_data) > _MAX_FRAGMENTS:
-                self.too_many_fragments()
+                self.unreadable_message(CloseReason.TOO_MANY_FRAGMENTS)
 
     def onMessageEnd(self) -> None:
         """Autobahn's: one message is complete. Autobahn's own also fires a signal, by a Deferred for each message."""
         if not self.failedByMe:
-            self.onMessage(b"".join(self.message_data), self.message_is_binary)
+            message = b"".join(self.message_data)
+            if isinstance(self.message_data, _Compressed):
+                self._take_compressed(message)
+            else:
+                self.onMessage(message, self.message_is_binary)
         self.message_data = []
+
+    def _take_compressed(self, message: bytes) -> None:
+        if self.state != self.STATE_OPEN:  # not all of it was kept
+            return
+        try:
+            inflated = inflate(message, self.maxMessagePayloadSize)
+        except CannotInflate as error:
+            self.unreadable_message(error.reason)
+            return
+        # The validator was reset when the message began.
+        if self.message_is_binary or self.utf8validator.validate(inflated)[:2] == (True, True):
+            self.onMessage(inflated, self.message_is_binary)
+        else:
+            self.unreadable_message(CloseReason.INVALID_UTF8)
 
 
 def _as_attribute(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
@@ -15,6 +16,9 @@ from ocpp_gateway.websocket.transport import PromptServer, PromptTls
 
 _BACKLOG = 1024
 """Twisted's 50 overflows when a fleet reconnects at once; the kernel caps it at net.core.somaxconn."""
+
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3))
+"""Seconds of silence, seconds between two probes, probes without an answer: two minutes until a dead peer is known."""
 
 
 def over_tls(reactor: Any, factory: IProtocolFactory, connections: IOpenSSLServerConnectionCreator) -> IProtocolFactory:
@@ -41,8 +45,20 @@ async def listen(
             + _advice(getattr(error.socketError, "errno", None), host_setting, port_setting),
         ) from error
     listening.transport = PromptServer  # nobody has been accepted yet
+    _probe_silent_peers(listening.socket)
     port_taken: IListeningPort = listening
     return port_taken
+
+
+def _probe_silent_peers(listening: socket.socket) -> None:
+    """TCP keep-alive, which every accepted socket inherits at no cost (tcp(7)).
+
+    For what has no WebSocket pings: connections before their upgrade, and all of them where pings are off.
+    """
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE:
+        if hasattr(socket, name):  # not every system lets them be set
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _advice(number: int | None, host_setting: str, port_setting: str) -> str:

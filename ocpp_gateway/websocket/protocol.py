@@ -1,198 +1,45 @@
-"""One WebSocket connection: Autobahn's protocol, with what it leaves open closed.
+"""One open WebSocket connection: Autobahn's protocol, with what it leaves open closed.
 
-Autobahn parses, upgrades and frames; this class translates between it and ``session``. The guards before the upgrade:
-the header block is bounded and has no control bytes; one handshake per connection, and not a byte more while it is
-being checked; identity and path are those of that one request, taken from its raw target; no text of an exception or
-of a peer reaches an answer; a connection that ends while it is checked stays ended.
+Autobahn frames; this class translates between it and ``session``. A peer that does not read is not read either, so that
+what waits for it stays bounded, and is let go of when that takes too long.
 """
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
-from twisted.internet.protocol import connectionDone
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ocpp_gateway.auth.certificates import ClientCertificate
-from ocpp_gateway.auth.errors import AuthenticationFailed
-from ocpp_gateway.errors import HandshakeRefused
-from ocpp_gateway.handshake.proxies import Origin
-from ocpp_gateway.handshake.reasons import refused, wire_text
-from ocpp_gateway.handshake.request import RequestHead
-from ocpp_gateway.session.opening import Admitted, Request
 from ocpp_gateway.session.reasons import CloseReason, from_close_codes
 from ocpp_gateway.session.session import Session
-from ocpp_gateway.tls.failures import refusal_reason
-from ocpp_gateway.websocket.frames import text_frame
-from ocpp_gateway.websocket.lean import LeanServerProtocol
-
-if TYPE_CHECKING:
-    from ocpp_gateway.websocket.factory import OcppFactory
+from ocpp_gateway.websocket.frames import PING
+from ocpp_gateway.websocket.handshaking import HandshakeProtocol
 
 _log = Logger()
 
-MAX_HEADER_BYTES = 16_384
-_LINGER_SECONDS = 5.0
-"""How long a peer may take to read our last words."""
 
+@implementer(IPushProducer)
+class OcppProtocol(HandshakeProtocol):
+    """A charge point's connection; until the 101, see HandshakeProtocol."""
 
-@implementer(IPushProducer, IHandshakeListener)
-class OcppProtocol(LeanServerProtocol):
-    """A charge point's connection, from TCP accept to its end."""
+    last_heard = 0.0
+    """``clock.monotonic()`` when bytes last came, or when reading was taken up again (session.keepalive.Pulse)."""
 
-    factory: OcppFactory
-    # TCP or TLS transports: all are producers and consumers, which ITransport does not say.
-    transport: Any
-    _encrypted = False
-    _origin: Origin | None = None
-    _opening: Deferred[Any] | None = None
-    _request: Request | None = None
-    _admitted: Admitted | None = None
+    filed_under: int | None = None
+    """The keep-alive's own."""
+
     _session: Session | None = None
-    _queue_full = False
-    _peer_slow = False
-    _handshake_timer: IDelayedCall | None = None
-    _lingering: IDelayedCall | None = None
+    _session_paused = False
+    _peer_slow: IDelayedCall | None = None
+    """It runs while what we wrote is not being read."""
 
-    # Before the upgrade.
-
-    def connectionMade(self) -> None:
-        """Twisted's: a connection was accepted. Autobahn's own timer may fire most of a second too early."""
-        super().connectionMade()
-        self._handshake_timer = self.factory.reactor.callLater(self.factory.handshake_timeout, self._handshake_over)
-
-    def handshakeCompleted(self) -> None:
-        """Twisted's: TLS is up, the client certificate verified if there is one."""
-        self._encrypted = True
-        tls = self.transport.getHandle()
-        self.factory.counters.count_tls(tls.get_protocol_version_name(), tls.get_cipher_name())
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted's: the connection is gone, perhaps because TLS never came about."""
-        if self.factory.is_tls and not self._encrypted and self.state == self.STATE_CONNECTING:
-            error = reason.value
-            why = None if error is None else refusal_reason(self.transport.getHandle(), error)
-            if why is not None:
-                self.factory.refused(why, self.address)
-        super().connectionLost(reason)
-
-    def _handshake_over(self) -> None:
-        self._handshake_timer = None
-        if self.state != self.STATE_CONNECTING:
-            return
-        if self.factory.is_tls and not self._encrypted:
-            self._cut_off("handshake_timeout")  # there is nothing yet to answer over
-        else:
-            self._refuse(refused("handshake_timeout"))
-
-    def _stop_handshake_timer(self) -> None:
-        timer, self._handshake_timer = self._handshake_timer, None
-        if timer is not None:
-            timer.cancel()
+    _unread_bytes = 0
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted's: bytes from the peer. What comes after we ended the connection is not even kept."""
         if self.state != self.STATE_CLOSED:
+            self.last_heard = self.factory.clock.monotonic()
             self._dataReceived(data)
-
-    def processHandshake(self) -> None:
-        """Autobahn's: the request may be complete. Autobahn would parse it next; that, too, is done here."""
-        if self._request is not None:
-            self._cut_off("second_request")
-            return
-        end = self.data.find(b"\r\n\r\n")
-        if end > MAX_HEADER_BYTES or (end < 0 and len(self.data) > MAX_HEADER_BYTES):
-            self._refuse(refused("header_block_too_large"))
-            return
-        if end < 0:
-            return
-        head: RequestHead | None = None
-        try:
-            head = RequestHead.parse(self.data[: end + 4])
-            self._origin = self.factory.opening.origin(head, self.address, is_secure=self._encrypted)
-            self._request = self.factory.opening.read(head, self._origin, self._client_certificate())
-        except HandshakeRefused as refusal:
-            self._refuse(refusal, head.target if head is not None else "")
-            return
-        if len(self.data) > end + 4:
-            self._cut_off("second_request")
-            return
-        self.data = b""
-        self.read_handshake(head, self._request.offer.tokens)
-        self._opening = Deferred.fromCoroutine(self.factory.opening.admit(self._request))
-        self._opening.addCallbacks(self._accept, self._deny)
-        self._opening.addErrback(self._broken)
-
-    def _client_certificate(self) -> ClientCertificate | None:
-        if not self._encrypted:
-            return None
-        try:
-            return self.factory.certificates.of(self.transport.getHandle())
-        except AuthenticationFailed as failure:
-            raise refused(failure.reason) from None
-
-    def _accept(self, admitted: Admitted) -> None:
-        if self.state != self.STATE_CONNECTING:  # the peer has left, or ran out of time, just now
-            self.factory.abandoned(admitted)
-            return
-        self._admitted = admitted
-        try:
-            self.succeedHandshake(admitted.subprotocol)
-        finally:
-            if self._admitted is not None:  # not opened after all
-                self.factory.abandoned(admitted)
-
-    def _deny(self, failure: Failure) -> None:
-        refusal = failure.value
-        if not isinstance(refusal, HandshakeRefused):
-            if not isinstance(refusal, CancelledError):
-                _log.failure("A handshake could not be checked", failure=failure, event="handshake.failed")
-            refusal = refused("internal_error")
-        if self.state == self.STATE_CONNECTING:
-            self._refuse(refusal)
-
-    def _broken(self, failure: Failure) -> None:
-        _log.failure("A handshake could not be answered", failure=failure, event="handshake.failed")
-        self._cut_off("internal_error")
-
-    def _refuse(self, refusal: HandshakeRefused, target: str = "") -> None:
-        self.factory.refused(refusal.reason, self.address, target, self._request)
-        body = wire_text(refusal.reason).encode("ascii")
-        lines = [
-            f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
-            *(f"{name}: {value}" for name, value in refusal.headers),
-            "Content-Type: text/plain",
-            f"Content-Length: {len(body)}",
-            *(() if any(name == "Connection" for name, _ in refusal.headers) else ("Connection: close",)),
-        ]
-        self.sendData("\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body)
-        self._end(abort=False)
-
-    def _cut_off(self, reason: str) -> None:
-        self.factory.refused(reason, self.address, request=self._request)
-        self._end(abort=True)
-
-    def _end(self, *, abort: bool) -> None:
-        self.wasClean = True  # of our own will; Autobahn would warn otherwise, in words of its own
-        self.dropConnection(abort=abort)
-
-    def _closeConnection(self, abort: bool = False) -> None:
-        """Autobahn's: end the TCP connection. What waits to be read by the peer goes out first, unless ``abort``."""
-        super()._closeConnection(abort)
-        if not abort and self._lingering is None:
-            # A peer that never reads it would keep the connection for ever.
-            self._lingering = self.factory.reactor.callLater(_LINGER_SECONDS, self._linger_over)
-
-    def _linger_over(self) -> None:
-        self._lingering = None
-        self.transport.abortConnection()
-
-    # On an open connection.
 
     def onOpen(self) -> None:
         """Autobahn's: the 101 is out."""
@@ -201,20 +48,22 @@ class OcppProtocol(LeanServerProtocol):
         # What only the handshake needed is not kept for months.
         self._opening = self._origin = self._request = self._admitted = None
         self._stop_handshake_timer()
-        self.factory.accepted()
+        self.life.opened()
+        self.factory.opened(self._guarded)
         self.forget_handshake()
         if admitted.session is None:
-            self.close(CloseReason.SUBPROTOCOL_MISMATCH)
+            self.life.close(CloseReason.SUBPROTOCOL_MISMATCH)
             return
         # On the HTTP port twisted.web's channel has registered itself, and hands its place over with the transport.
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
         self._session = self.factory.sessions.open(*admitted.session, self)
+        self.factory.keepalive.add(self)
 
-    def too_many_fragments(self) -> None:
+    def unreadable_message(self, reason: CloseReason) -> None:
         """See LeanServerProtocol."""
         if self._session is not None:
-            self._session.close(CloseReason.TOO_MANY_FRAGMENTS)
+            self._session.close(reason)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Autobahn's: one message. Whatever goes wrong in here ends this connection only."""
@@ -242,77 +91,118 @@ class OcppProtocol(LeanServerProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Autobahn's: the connection is gone, upgraded or not."""
-        self._stop_handshake_timer()
-        lingering, self._lingering = self._lingering, None
-        if lingering is not None:
-            lingering.cancel()
+        self._stop_timers()
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
         session, self._session = self._session, None
-        if session is not None:
-            sent = self.localCloseCode if self.closedByMe else None
-            why = from_close_codes(sent, self.remoteCloseCode, is_clean=wasClean)
-            try:
+        sent = self.localCloseCode if self.closedByMe else None
+        why = from_close_codes(sent, self.remoteCloseCode, is_clean=wasClean)
+        try:
+            if session is not None:
+                self.factory.keepalive.remove(self)
                 self.factory.closed(session, why, sent if self.closedByMe else self.remoteCloseCode)
-            except Exception:
-                # Autobahn counts the connection out only behind this call.
-                _log.failure("A session could not be ended", event="session.failed", reason="internal_error")
+        except Exception:
+            # Autobahn counts the connection out only behind this call.
+            _log.failure("A session could not be ended", event="session.failed", reason="internal_error")
+        self.factory.gone(self._guarded, self.course)
+        self._guarded = None
+        self.life.lost(why)
 
-    # What a session asks for (session.session.Connection).
+    def _stop_timers(self) -> None:
+        self._stop_handshake_timer()
+        for timer in (self._lingering, self._peer_slow):
+            if timer is not None:
+                timer.cancel()
+        self._lingering = self._peer_slow = None
+
+    # What a session asks for (session.ports.Connection).
 
     def send_text(self, data: bytes) -> None:
-        """See session.session.Connection."""
+        """See session.ports.Connection."""
         if self.state == self.STATE_OPEN:
             # Autobahn's sendMessage asks after masks, fragments, chops and traffic statistics first: all off here.
-            self.transport.write(text_frame(data))
+            frame = self.framed(data)
+            self.transport.write(frame)
+            if self._peer_slow is not None:
+                self._wrote_unread(len(frame))
 
     def close(self, reason: CloseReason) -> None:
-        """See session.session.Connection."""
+        """See session.ports.Connection."""
         if self.state == self.STATE_OPEN:
-            self._queue_full = False
+            self._session_paused = False
             self._read_or_not()  # the peer's close frame must be read
             # sendClose allows only 1000 and private codes.
             self.sendCloseFrame(code=reason.code, reasonUtf8=reason.text.encode())
 
     def abort(self) -> None:
-        """See session.session.Connection."""
+        """See session.ports.Connection."""
         self._end(abort=True)
         self.transport.abortConnection()  # also where a polite end is under way
 
     def pause_reading(self) -> None:
-        """See session.session.Connection."""
-        self._queue_full = True
+        """See session.ports.Connection."""
+        self._session_paused = True
         self._read_or_not()
 
     def resume_reading(self) -> None:
-        """See session.session.Connection."""
-        self._queue_full = False
+        """See session.ports.Connection."""
+        self._session_paused = False
         self._read_or_not()
 
-    # The transport's word on a peer that does not read (IPushProducer): then it is not listened to either, so that
-    # what waits for it stays bounded.
+    # What the keep-alive asks for (session.keepalive.Pulse).
+
+    @property
+    def is_read(self) -> bool:
+        """See session.keepalive.Pulse."""
+        return not self._session_paused and self._peer_slow is None
+
+    def ping(self) -> None:
+        """See session.keepalive.Pulse."""
+        if self.state == self.STATE_OPEN:
+            self.transport.write(PING)
+            if self._peer_slow is not None:
+                self._wrote_unread(len(PING))
+
+    def stale(self) -> None:
+        """See session.keepalive.Pulse."""
+        if self._session is not None:
+            self._session.abort(CloseReason.STALE)
+
+    # The transport's word on a peer that does not read (IPushProducer).
 
     def pauseProducing(self) -> None:
         """Twisted's: what we wrote is not being read."""
-        self._peer_slow = True
-        self._read_or_not()
+        if self._peer_slow is None:
+            self._unread_bytes = 0
+            self._peer_slow = self.factory.reactor.callLater(self.factory.write_timeout, self._too_slow)
+            self._read_or_not()
 
     def resumeProducing(self) -> None:
         """Twisted's: it was read."""
-        self._peer_slow = False
+        timer, self._peer_slow = self._peer_slow, None
+        if timer is not None:
+            timer.cancel()
         self._read_or_not()
 
     def stopProducing(self) -> None:
         """Twisted's: the transport is closing."""
 
+    def _wrote_unread(self, size: int) -> None:
+        self._unread_bytes += size
+        if self._unread_bytes > self.factory.max_write_buffer_bytes and self._session is not None:
+            self._session.abort(CloseReason.SLOW_CONSUMER)
+
+    def _too_slow(self) -> None:
+        self._peer_slow = None
+        if self._session is not None:
+            self._session.abort(CloseReason.SLOW_CONSUMER)
+        else:
+            self.abort()
+
     def _read_or_not(self) -> None:
-        if self._queue_full or self._peer_slow:
+        if not self.is_read:
             self.transport.pauseProducing()
         elif self.state in (self.STATE_OPEN, self.STATE_CLOSING):
+            self.last_heard = self.factory.clock.monotonic()
             self.transport.resumeProducing()
-
-    @property
-    def address(self) -> str:
-        """The peer's IP address; behind a trusted proxy, as soon as the request is read, that of its client."""
-        return str(getattr(self.transport.getPeer(), "host", "")) if self._origin is None else self._origin.address

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from cli.live_redis import LiveRedis
 
 from ocpp_gateway.kafka.embedded import EmbeddedKafka
 from ocpp_gateway.redis.embedded import EmbeddedRedis
@@ -29,3 +30,11 @@ def kafka() -> Iterator[str]:
         yield server.brokers
     finally:
         server.stop()
+
+
+@pytest.fixture
+def live(place: dict[str, str]) -> Iterator[LiveRedis]:
+    """The same, to put sessions and nodes into."""
+    live = LiveRedis(place)
+    yield live
+    live.close()

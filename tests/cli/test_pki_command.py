@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from support.certificates import Authority, days
 
 from ocpp_gateway.cli.pki_files import PkiDirectory, safe_name
-from ocpp_gateway.settings import parse
+from ocpp_gateway.environment import parse
 
 OCPP_SUITES = (
     *("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"),

@@ -73,7 +73,7 @@ def test_a_node_has_a_lease_in_redis(gateway: Gateway, redis: redis_py.Redis) ->
 
     assert isinstance(lease, bytes)
     members = json.loads(lease)
-    assert set(members) == {"nodeId", "startedAt", "lastSeenAt"}
+    assert set(members) == {"nodeId", "startedAt", "lastSeenAt", "connections"}
     assert members["nodeId"] == node_id
     ttl = redis.ttl(f"nodes:{node_id}")
     assert isinstance(ttl, int)

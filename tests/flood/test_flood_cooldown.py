@@ -70,10 +70,23 @@ def test_no_room_logs_nothing() -> None:
     assert log.should_log("10.0.0.1", "suspicious") is None
 
 
-@given(st.lists(st.tuples(st.text(max_size=3) | st.ip_addresses().map(str), st.floats(0, 400))))
-def test_every_event_is_either_logged_or_counted(events: list[tuple[str, float]]) -> None:
+def test_a_line_that_could_not_tell_of_those_before_it_is_accounted_for() -> None:
     clock = ManualClock()
-    log = cooldown(clock, max_entries=1000)
+    log = cooldown(clock, max_entries=1)
+    assert log.should_log("10.0.0.1", "suspicious") == 0
+    assert [log.should_log("10.0.0.1", "suspicious") for _ in range(3)] == [None] * 3
+    clock.advance(300)
+    assert log.should_log("10.0.0.2", "suspicious") == 0
+    assert log.overflowed == 3
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=3) | st.ip_addresses().map(str), st.floats(0, 400))),
+    st.sampled_from([0, 1, 3, 1000]),
+)
+def test_every_event_is_either_logged_or_counted(events: list[tuple[str, float]], max_entries: int) -> None:
+    clock = ManualClock()
+    log = cooldown(clock, max_entries=max_entries)
     logged = counted = 0
     for address, pause in events:
         suppressed = log.should_log(address, "suspicious")
@@ -82,4 +95,4 @@ def test_every_event_is_either_logged_or_counted(events: list[tuple[str, float]]
             counted += suppressed
         clock.advance(pause)
     still_held = sum(cooling.suppressed for cooling in log._cooling.values())
-    assert logged + counted + still_held == len(events)
+    assert logged + counted + still_held + log.overflowed == len(events)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ocpp_gateway.environment import parse
 from ocpp_gateway.errors import HandshakeRefused
 from ocpp_gateway.handshake.path import OcppPath, parse_target
 from ocpp_gateway.ocppj.frames import Quirk
 from ocpp_gateway.ocppj.versions import OcppVersion
-from ocpp_gateway.settings import parse
 
 DEFAULT = parse({}).ocpp_charge_point_id_pattern
 ANYTHING = re.compile(r".*", re.DOTALL)

@@ -17,6 +17,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import LogEvent, LogLevel
 
 from ocpp_gateway.auth.errors import AuthenticationFailed
+from ocpp_gateway.flood.cooldown import LogCooldown
+from ocpp_gateway.flood.errors import ReconnectsLimited
+from ocpp_gateway.flood.gcra import Rate
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.redis import claims as claims_module
 from ocpp_gateway.redis.claims import Claims
@@ -24,6 +27,7 @@ from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.nodes import lease_key
 from ocpp_gateway.redis.ownership import Claim, Ownership, Release
+from ocpp_gateway.redis.sessions import SessionRecord
 
 PROFILE = "security-profiles:CP-001"
 MOMENT = 1_767_323_045_678
@@ -206,14 +210,30 @@ async def test_a_session_that_ends_at_once_counts_all_the_same(client: RedisClie
 class Node:
     """One gateway's claims, and the security events that it publishes."""
 
-    def __init__(self, client: RedisClient, node_id: str) -> None:
+    def __init__(self, client: RedisClient, node_id: str, *, reconnects: Rate | None = None, born_ms: int = 0) -> None:
+        clock = ManualClock()
         self.bus = MemoryBus()
         self.ownership = node(client, node_id)
-        self.claims = Claims(self.ownership, node_id, security_events(self.bus, ManualClock()))
+        self.ownership.reconnects = reconnects
+        self.lost: list[SessionRecord] = []
+        self.claims = Claims(
+            self.ownership,
+            node_id,
+            security_events(self.bus, clock),
+            LogCooldown(clock, seconds=300, max_entries=10),
+            self.lost.append,
+            born_ms,
+        )
 
     async def claim(self, moment: int = MOMENT, security_profile: int = 1, peer: str = "192.0.2.1") -> int:
         return await self.claims.claim_session(
-            CALLER, OcppVersion.V16, moment, peer=peer, security_profile=security_profile, may_downgrade=False
+            CALLER,
+            OcppVersion.V16,
+            moment,
+            connection_id="connection-1",
+            peer=peer,
+            security_profile=security_profile,
+            may_downgrade=False,
         )
 
 
@@ -266,6 +286,44 @@ async def test_the_session_of_a_dead_node_was_nobodys(client: RedisClient) -> No
     await ours.claim()
     await theirs.claim()
     assert theirs.bus.records == []
+    assert [(lost.node_id, lost.epoch, lost.connection_id) for lost in theirs.lost] == [("node-a", 1, "connection-1")]
+
+
+async def test_nor_is_that_of_a_node_that_was_killed_and_started_again_under_its_name(client: RedisClient) -> None:
+    await client.set(lease_key("node-a"), b"{}")
+    await Node(client, "node-a").claim(MOMENT)
+    again = Node(client, "node-a", born_ms=MOMENT + 1)
+    await again.claim(MOMENT + 1000)
+    assert [lost.epoch for lost in again.lost] == [1]
+    assert again.bus.records == []
+    await again.claim(MOMENT + 2000)
+    assert [lost.epoch for lost in again.lost] == [1]
+    assert [record.event["eventType"] for record in again.bus.records] == ["SessionTakenOver"]
+
+
+async def test_two_that_throw_each_other_out_are_told_of_once_in_a_while(
+    client: RedisClient, logged: list[LogEvent]
+) -> None:
+    ours = Node(client, "node-a", reconnects=Rate(0.1, 2))
+    await client.set(lease_key("node-a"), b"{}")
+    await ours.claim()
+    await ours.claim()
+    for _ in range(3):
+        with pytest.raises(ReconnectsLimited) as limited:
+            await ours.claim(peer="192.0.2.9")
+        assert 0 < limited.value.wait_seconds <= 10
+    contended = [record.event for record in ours.bus.records if record.event["eventType"] == "SessionContended"]
+    assert [event["payload"] for event in contended] == [{"peer": "192.0.2.9", "suppressed": 0}]
+    assert [line["event"] for line in logged] == ["session.taken_over", "session.contended"]
+
+
+async def test_one_that_only_comes_and_goes_too_often_is_alone(client: RedisClient) -> None:
+    ours = Node(client, "node-a", reconnects=Rate(0.1, 1))
+    await client.set(lease_key("node-a"), b"{}")
+    await ours.ownership.release("CP-001", await ours.claim())
+    with pytest.raises(ReconnectsLimited):
+        await ours.claim()
+    assert ours.bus.records == []
 
 
 async def test_who_comes_back_after_a_proper_end_takes_nothing_over(client: RedisClient) -> None:

@@ -12,10 +12,12 @@ from twisted.internet.defer import Deferred
 from ocpp_gateway.clock import SystemClock
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
-from ocpp_gateway.redis.nodes import NodeLease, lease_key
+from ocpp_gateway.redis.nodes import KNOWN_NODES, NodeLease, lease_key
 from ocpp_gateway.redis.scripts import Script
+from ocpp_gateway.redis.sessions import node_sessions_key
 
 TTL = Script("ttl", b"return redis.call('TTL', KEYS[1])")
+ADD = Script("add", b"return redis.call('SADD', KEYS[1], ARGV[1])")
 
 
 def lease(client: RedisClient, clock: ManualClock, vanished: list[str], node_id: str = "node-a") -> NodeLease:
@@ -27,6 +29,10 @@ def lease(client: RedisClient, clock: ManualClock, vanished: list[str], node_id:
         heartbeat=10,
         vanished=lambda: vanished.append("vanished"),
     )
+
+
+async def known_nodes(client: RedisClient) -> list[bytes]:
+    return sorted([node_id async for page in client.members(KNOWN_NODES) for node_id in page])
 
 
 async def test_the_lease_is_the_contracts(client: RedisClient) -> None:
@@ -50,6 +56,56 @@ async def test_the_lease_is_the_contracts(client: RedisClient) -> None:
         "lastSeenAt": "2026-01-02T03:04:15.678Z",
     }
     assert 0 < await client.run(TTL, ["nodes:node-a"], []) <= 30
+
+
+async def test_the_lease_tells_how_many_are_connected(client: RedisClient) -> None:
+    connected = [3]
+    ours = NodeLease(
+        client=client,
+        clock=ManualClock(),
+        node_id="node-a",
+        ttl=30,
+        heartbeat=10,
+        vanished=list,
+        connections=connected.pop,
+    )
+    await ours.renew()
+    assert json.loads(await client.get("nodes:node-a") or b"")["connections"] == 3
+
+
+async def test_a_node_is_known_from_its_first_renewal_to_its_end(client: RedisClient) -> None:
+    ours, theirs = lease(client, ManualClock(), []), lease(client, ManualClock(), [], "node-b")
+    assert await known_nodes(client) == []
+    await ours.renew()
+    await theirs.renew()
+    assert await known_nodes(client) == [b"node-a", b"node-b"]
+    await ours.stop()
+    assert await known_nodes(client) == [b"node-b"]
+
+
+async def test_a_node_that_others_took_for_dead_is_known_again(client: RedisClient) -> None:
+    ours = lease(client, ManualClock(), [])
+    await ours.renew()
+    await client.delete(lease_key("node-a"), KNOWN_NODES)
+    await ours.renew()
+    assert await known_nodes(client) == [b"node-a"]
+
+
+async def test_a_node_that_leaves_sessions_behind_stays_known(client: RedisClient) -> None:
+    ours = lease(client, ManualClock(), [])
+    await ours.renew()
+    await client.run(ADD, [node_sessions_key("node-a")], ["CP-001"])
+    await ours.stop()
+    assert await client.get(lease_key("node-a")) is None
+    assert await known_nodes(client) == [b"node-a"]
+
+
+async def test_a_node_whose_lease_expired_before_its_end_is_known_no_more(client: RedisClient) -> None:
+    ours = lease(client, ManualClock(), [])
+    await ours.renew()
+    await client.delete(lease_key("node-a"))
+    await ours.stop()
+    assert await known_nodes(client) == []
 
 
 async def test_it_is_renewed_at_each_heartbeat_and_given_back(client: RedisClient) -> None:
@@ -84,6 +140,7 @@ async def test_the_lease_of_another_with_our_name_is_not_deleted(client: RedisCl
     await client.set(lease_key("node-a"), b"another's")
     await ours.stop()
     assert await client.get(lease_key("node-a")) == b"another's"
+    assert await known_nodes(client) == [b"node-a"]
 
 
 async def test_a_lease_that_has_vanished_is_told_but_a_first_one_is_not(client: RedisClient) -> None:

@@ -32,6 +32,21 @@ def test_the_record_is_the_contracts() -> None:
     assert b"epoch" not in RECORD.of_epoch(0).encode()
 
 
+FULL = attrs.evolve(RECORD, connection_id="01J", peer="192.0.2.1", calls=3, bytes_in=400, bytes_out=500)
+
+
+def test_what_is_not_in_the_contract_comes_after_it() -> None:
+    assert FULL.encode() == RECORD.encode().replace(
+        b'"epoch"', b'"connectionId":"01J","peer":"192.0.2.1","calls":3,"bytesIn":400,"bytesOut":500,"epoch"'
+    )
+    assert SessionRecord.parse(FULL.encode()) == FULL
+
+
+@pytest.mark.parametrize(("member", "value"), [("connectionId", 1), ("peer", None), ("calls", "x"), ("bytesIn", [])])
+def test_an_addition_of_the_wrong_kind_is_no_record(member: str, value: Any) -> None:
+    assert SessionRecord.parse(json.dumps({**json.loads(FULL.encode()), member: value}).encode()) is None
+
+
 @given(
     st.integers(0, 4_000_000_000_000),
     st.integers(0, 2**53),
@@ -79,8 +94,19 @@ def test_what_is_no_object_is_no_record(raw: bytes) -> None:
     assert SessionRecord.parse(raw) is None
 
 
-@pytest.mark.parametrize(("member", "is_read"), [("epoch", "epoch"), ("securityProfile", "security_profile")])
-def test_an_earlier_gateways_record_without_it_can_be_read(member: str, is_read: str) -> None:
-    members = json.loads(RECORD.encode())
+@pytest.mark.parametrize(
+    ("member", "is_read"),
+    [
+        ("epoch", {"epoch": 0}),
+        ("securityProfile", {"security_profile": 0}),
+        ("connectionId", {"connection_id": ""}),
+        ("peer", {"peer": ""}),
+        ("calls", {"calls": 0}),
+        ("bytesIn", {"bytes_in": 0}),
+        ("bytesOut", {"bytes_out": 0}),
+    ],
+)
+def test_an_earlier_gateways_record_without_it_can_be_read(member: str, is_read: dict[str, Any]) -> None:
+    members = json.loads(FULL.encode())
     del members[member]
-    assert SessionRecord.parse(json.dumps({**members, "more": 1}).encode()) == attrs.evolve(RECORD, **{is_read: 0})
+    assert SessionRecord.parse(json.dumps({**members, "more": 1}).encode()) == attrs.evolve(FULL, **is_read)

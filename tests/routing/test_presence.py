@@ -42,7 +42,7 @@ class Announcing:
         )
 
     def announce(self, name: str = "StationConnected", **payload: Any) -> None:
-        self.presence.announce(station(), name, payload)
+        self.presence.announce(station().envelope, name, payload)
 
     def published(self) -> list[str]:
         return [record.event["eventType"] for record in self.bus.records]

@@ -23,6 +23,7 @@ from ocpp_gateway.auth.record import IdentityRecord
 from ocpp_gateway.auth.standing import Standing, standing_of
 from ocpp_gateway.auth.verified import VerifiedCredentials
 from ocpp_gateway.flood.cooldown import LogCooldown
+from ocpp_gateway.flood.gcra import Rate
 from ocpp_gateway.ocppj.frames import Quirk
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
@@ -30,13 +31,22 @@ from ocpp_gateway.routing.holds import Holds
 from ocpp_gateway.routing.presence import Presence
 from ocpp_gateway.routing.uplink import Uplink
 from ocpp_gateway.routing.writability import Writability
+from ocpp_gateway.session.facts import SessionIdentity, SessionLimits
+from ocpp_gateway.session.lifecycle import Course, Lifecycle, begin
+from ocpp_gateway.session.pacing import MessageLimits
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.record_log import RecordLog
 from ocpp_gateway.session.registry import Sessions
-from ocpp_gateway.session.session import Session, SessionIdentity, SessionLimits
+from ocpp_gateway.session.session import Session
 from ocpp_gateway.session.watch import Watch, WatchedIdentities
 
-LIMITS = SessionLimits(max_nesting=32, max_bad_frames=10, max_waiting_calls=16, answer_ttl=60.0)
+LIMITS = SessionLimits(
+    max_nesting=32,
+    max_bad_frames=10,
+    max_waiting_calls=16,
+    messages=MessageLimits(rate=Rate.off(), patience=0),
+    answer_ttl=60.0,
+)
 PEER = "192.0.2.1"
 SECRET_HASH = "ab" * 32
 
@@ -109,6 +119,15 @@ class Line:
     sent: list[Any] = field(factory=list)
     paused: int = 0
     closed: CloseReason | None = None
+    aborted: bool = False
+    last_heard: float = 0.0
+    life: Lifecycle = field(init=False)
+    course: Course = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.life, self.course = begin(self)
+        self.life.check()
+        self.life.opened()
 
     def send_text(self, data: bytes) -> None:
         self.sent.append(json.loads(data))
@@ -117,7 +136,7 @@ class Line:
         self.closed = reason
 
     def abort(self) -> None:
-        raise AssertionError("nobody asked for that")
+        self.aborted = True
 
     def pause_reading(self) -> None:
         self.paused += 1

@@ -14,6 +14,8 @@ from twisted.internet.defer import Deferred
 from ocpp_gateway.auth.credentials import Credentials
 from ocpp_gateway.flood.admission import Admission
 from ocpp_gateway.flood.cooldown import LogCooldown
+from ocpp_gateway.flood.gcra import Rate
+from ocpp_gateway.flood.guard import Guard, GuardLimits
 from ocpp_gateway.handshake.path import parse_target
 from ocpp_gateway.handshake.proxies import Origin, TrustedProxies
 from ocpp_gateway.handshake.subprotocol import offered
@@ -25,6 +27,15 @@ from ocpp_gateway.session.opening import Admitted, Opening, Request
 from ocpp_gateway.session.record_log import RecordLog
 
 PATTERN = re.compile("CP-.*")
+NO_LIMITS = GuardLimits(
+    connections=0,
+    connections_per_address=0,
+    opening_per_address=0,
+    connects_per_address=Rate.off(),
+    connects_per_charge_point=Rate.off(),
+    handshakes=Rate.off(),
+    checking=1000,
+)
 
 
 @define(eq=False)
@@ -36,7 +47,7 @@ class Store:
     looked_up: Deferred[None] = field(factory=Deferred)
     claimed: Deferred[None] = field(factory=Deferred)
 
-    async def look_up(self, charge_point_id: str, fingerprint: str | None) -> Found:
+    async def look_up(self, charge_point_id: str, fingerprint: str | None, address: str) -> Found:
         found = Found(self.records.get(charge_point_id), False)
         await self.looked_up
         return found
@@ -66,6 +77,7 @@ def test_who_was_let_in_by_a_store_that_is_no_more_stays(schemas: Schemas, lost_
         close_on_mismatch=False,
         proxies=TrustedProxies.parse(()),
         admission=Admission(fleet.clock, rate=100, burst=10),
+        guard=Guard(limits=NO_LIMITS, is_proxy=lambda _: False, clock=fleet.clock),
         identities=store,
         authenticator=fleet.watch.authenticator,
         claims=store,

@@ -19,6 +19,18 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 TWISTD = Path(sys.executable).with_name("twistd")
 
 
+NO_LIMITS = {
+    "OCPP_CONNECT_RATE_PER_ADDRESS": "0",
+    "OCPP_CONNECT_RATE_PER_CHARGE_POINT": "0",
+    "OCPP_RECONNECTS_PER_MINUTE": "0",
+    "OCPP_HANDSHAKE_RATE": "0",
+    "OCPP_BAN_FAILURES": "0",
+    "OCPP_BAN_ADDRESS_FAILURES": "0",
+    "OCPP_RATE_LIMIT_PER_CP": "0",
+}
+"""Tests come from one address, hundreds of times a minute. Those of the limits have settings of their own."""
+
+
 class GatewayEnded(Exception):
     """The daemon ended while something was expected of it."""
 
@@ -49,6 +61,7 @@ class Gateway:
             "PORT": "0",
             "WEBSOCKET_OCPP_PORT": "0",
             "DRAIN_SECONDS": "3",
+            **NO_LIMITS,
             **settings,
         }
         self._expected_errors = expected_errors

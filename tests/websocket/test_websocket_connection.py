@@ -9,9 +9,22 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from ocpp_gateway.clock import SystemClock
+from ocpp_gateway.flood.gcra import Rate
+from ocpp_gateway.flood.guard import Guard, GuardLimits
 from ocpp_gateway.websocket.factory import OcppFactory
 from ocpp_gateway.websocket.lean import OPTIONS
 from ocpp_gateway.websocket.listener import listen
+
+NO_LIMITS = GuardLimits(
+    connections=0,
+    connections_per_address=0,
+    opening_per_address=0,
+    connects_per_address=Rate.off(),
+    connects_per_charge_point=Rate.off(),
+    handshakes=Rate.off(),
+    checking=1000,
+)
 
 
 class _Factory(OcppFactory):
@@ -20,18 +33,26 @@ class _Factory(OcppFactory):
     def __init__(self) -> None:
         # Nothing is read, so nobody is asked whether it may come in.
         nobody: Any = None
+        clock = SystemClock(reactor)  # type: ignore[arg-type]  # a module, to mypy
         super().__init__(
             reactor=reactor,
             opening=nobody,
             sessions=nobody,
             refusals=nobody,
+            guard=Guard(limits=NO_LIMITS, is_proxy=lambda _: False, clock=clock),
+            keepalive=nobody,
+            certificates=nobody,
             counters=nobody,
             is_tls=False,
             handshake_timeout=30.0,
             max_message_bytes=4321,
+            write_timeout=30.0,
+            max_write_buffer_bytes=1_048_576,
+            compression=True,
+            clock=clock,
         )
         self.connected: Deferred[Any] = Deferred()
-        self.gone: Deferred[None] = Deferred()
+        self.lost: Deferred[None] = Deferred()
 
     def buildProtocol(self, addr: Any) -> Any:
         factory = self
@@ -43,7 +64,7 @@ class _Factory(OcppFactory):
 
             def connectionLost(self, reason: Any) -> None:
                 super().connectionLost(reason)
-                factory.gone.callback(None)
+                factory.lost.callback(None)
 
         protocol = Told()
         protocol.factory = self
@@ -61,6 +82,6 @@ async def test_small_writes_are_not_held_back_and_options_are_not_copied() -> No
             assert protocol.transport.getTcpNoDelay()
             assert protocol.maxMessagePayloadSize == 4321
             assert not vars(protocol).keys() & set(OPTIONS)
-        await factory.gone
+        await factory.lost
     finally:
         await maybeDeferred(port.stopListening)

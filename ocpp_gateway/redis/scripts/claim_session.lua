@@ -1,26 +1,29 @@
 -- Makes a connection the owner of a charge point's session.
 --
--- KEYS: 1 session record, 2 epoch counter, 3 security profile of the last session
+-- KEYS: 1 session record, 2 epoch counter, 3 security profile of the last session, 4 charge points of our node,
+--       5 connections of the charge point, 6 known pair of address and charge point, if the address is known
 -- ARGV: 1 new record without its epoch (a JSON object, not empty), 2 seconds a record lives, 3 seconds a counter lives,
---       4 prefix of lease keys, 5 prefix of channels, 6 our node id, 7 charge point id and 8 our node id as JSON strings,
---       9 epoch of the session that we have of it, else 0 (Redis may have lost it, with the counter),
---       10 security profile of this session, 11 '1' if it may be lower than the last one's
--- Gives: the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0),
---        the security profile that is kept (or false); false, with nothing changed, if ours is lower and may not be
+--       4 prefix of lease keys, 5 prefix of channels, 6 prefix of the keys like 4, 7 our node id,
+--       8 charge point id, 9 the same and 10 our node id as JSON strings,
+--       11 epoch of the session that we have of it, else 0 (Redis may have lost it, with the counter),
+--       12 security profile of this session, 13 '1' if it may be lower than the last one's,
+--       14 microseconds from one connection of the charge point to the next (0: any number),
+--       15 how many of them it may be early, 16 seconds a known pair lives
+-- Gives: {the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0),
+--        the security profile that is kept (or false)}; with nothing changed:
+--        {'', milliseconds to wait, 1 if the node of the record that is there is alive (else 0)} if it connects too often,
+--        false if its security profile is lower and may not be
 --
--- Our profile is kept when the session is open (keep_profile).
+-- Our profile is kept when the session is open (keep_profile). Connections are counted by GCRA, as attempts are (admit).
 
-local kept = redis.call('GET', KEYS[3])
+local values = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+local previous, counter, kept, paid_off = values[1], values[2], values[3], values[4]
 local last = tonumber(kept or '')
-if ARGV[11] ~= '1' and last and last > tonumber(ARGV[10]) then
+if ARGV[13] ~= '1' and last and last > tonumber(ARGV[12]) then
   return false
 end
 
-local previous = redis.call('GET', KEYS[1])
-local epoch = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
-if tonumber(ARGV[9]) > epoch then
-  epoch = tonumber(ARGV[9])
-end
+local epoch = math.max(tonumber(counter or '') or 0, tonumber(ARGV[11]))
 local previous_node = ''
 if previous then
   local readable, record = pcall(cjson.decode, previous)
@@ -33,17 +36,35 @@ if previous then
     end
   end
 end
-local text = string.format('%.0f', epoch + 1)
-
-redis.call('SET', KEYS[2], text, 'EX', ARGV[3])
-redis.call('SET', KEYS[1], string.sub(ARGV[1], 1, -2) .. ',"epoch":' .. text .. '}', 'EX', ARGV[2])
-
 local alive = 0
 if previous_node ~= '' then
   alive = redis.call('EXISTS', ARGV[4] .. previous_node)
-  if previous_node ~= ARGV[6] and alive == 1 then
+end
+
+local step, early = tonumber(ARGV[14]), tonumber(ARGV[15])
+if step > 0 then
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  local before = math.min(math.max(tonumber(paid_off or '') or now, now), now + early + step)
+  if before - early > now then
+    return {'', string.format('%.0f', math.ceil((before - early - now) / 1000)), alive}
+  end
+  local moment = before + step
+  redis.call('SET', KEYS[5], string.format('%.0f', moment), 'PX', math.ceil((moment - now) / 1000))
+end
+
+local text = string.format('%.0f', epoch + 1)
+redis.call('SET', KEYS[2], text, 'EX', ARGV[3])
+redis.call('SET', KEYS[1], string.sub(ARGV[1], 1, -2) .. ',"epoch":' .. text .. '}', 'EX', ARGV[2])
+redis.call('SADD', KEYS[4], ARGV[8])
+if KEYS[6] then
+  redis.call('SET', KEYS[6], '1', 'EX', ARGV[16])
+end
+if previous_node ~= '' and previous_node ~= ARGV[7] then
+  redis.call('SREM', ARGV[6] .. previous_node, ARGV[8])
+  if alive == 1 then
     redis.call('PUBLISH', ARGV[5] .. previous_node,
-      '{"type":"session_superseded","chargePointId":' .. ARGV[7] .. ',"nodeId":' .. ARGV[8] .. ',"epoch":' .. text .. '}')
+      '{"type":"session_superseded","chargePointId":' .. ARGV[9] .. ',"nodeId":' .. ARGV[10] .. ',"epoch":' .. text .. '}')
   end
 end
 return {text, previous, alive, kept}

@@ -1,20 +1,20 @@
 -- Writes a node's session records again, with a new lastSeenAt and a new lifetime; finds those that are its no more.
 --
--- KEYS: per session: record, epoch counter, security profile of the last session
+-- KEYS: per session: record, epoch counter, security profile of the last session; then the charge points of our node
 -- ARGV: 1 seconds a record lives, 2 seconds a counter lives, 3 node id,
---       then per session: record, epoch, connectedAtMs, security profile
+--       then per session: record, epoch, connectedAtMs, security profile, charge point id
 -- Gives: per session that another connection has: its place (from 1), that connection's record
 --
 -- A higher epoch wins. Epochs start anew if Redis lost its data; of two records that this brought out of order the
 -- later connection wins. A security profile that Redis lost, or missed, is kept again.
 
-local superseded = {}
-for place = 1, #KEYS / 3 do
+local superseded, ours_still = {}, {}
+for place = 1, (#KEYS - 1) / 3 do
   local record_key, counter_key, profile_key = KEYS[3 * place - 2], KEYS[3 * place - 1], KEYS[3 * place]
-  local ours, profile = ARGV[4 * place], ARGV[4 * place + 3]
-  local epoch, connected = tonumber(ARGV[4 * place + 1]), tonumber(ARGV[4 * place + 2])
+  local ours, profile = ARGV[5 * place - 1], ARGV[5 * place + 2]
+  local epoch, connected = tonumber(ARGV[5 * place]), tonumber(ARGV[5 * place + 1])
   local current = redis.call('GET', record_key)
-  local known, theirs = false, false
+  local known, theirs, elsewhere = false, false, false
   if current then
     local readable, record = pcall(cjson.decode, current)
     if readable and type(record) == 'table' then
@@ -22,13 +22,18 @@ for place = 1, #KEYS / 3 do
       if not known and type(record.epoch) == 'number' then
         theirs = record.epoch > epoch
           or (type(record.connectedAtMs) == 'number' and record.connectedAtMs > connected)
+        elsewhere = record.nodeId ~= ARGV[3]
       end
     end
   end
   if theirs then
     superseded[#superseded + 1] = place
     superseded[#superseded + 1] = current
+    if elsewhere then
+      redis.call('SREM', KEYS[#KEYS], ARGV[5 * place + 3])
+    end
   else
+    ours_still[#ours_still + 1] = ARGV[5 * place + 3]
     redis.call('SET', record_key, ours, 'EX', ARGV[1])
     if redis.call('GET', profile_key) ~= profile then
       redis.call('SET', profile_key, profile)
@@ -41,5 +46,8 @@ for place = 1, #KEYS / 3 do
       redis.call('SET', counter_key, string.format('%.0f', counter), 'EX', ARGV[2])
     end
   end
+end
+if #ours_still > 0 then
+  redis.call('SADD', KEYS[#KEYS], unpack(ours_still))
 end
 return superseded

@@ -1,16 +1,13 @@
 -- Deletes a session record if it is still the one that is given back.
 --
--- KEYS: 1 session record, 2 epoch counter, 3 security profile of the last session
+-- KEYS: 1 session record, 2 epoch counter, 3 security profile of the last session, 4 charge points of our node
 -- ARGV: 1 node id, 2 epoch ('' if the claim's answer never came), 3 connectedAtMs (compared where 2 is ''),
---       4 seconds a counter lives, 5 security profile of the session if it was not kept yet, else 0
+--       4 seconds a counter lives, 5 security profile of the session if it was not kept yet, else 0, 6 charge point id
 -- Gives: 1 if it was deleted, else 0
 
-local current = redis.call('GET', KEYS[1])
-if not current then
-  return 0
-end
-local readable, record = pcall(cjson.decode, current)
+local readable, record = pcall(cjson.decode, redis.call('GET', KEYS[1]) or '')
 if not (readable and type(record) == 'table') or record.nodeId ~= ARGV[1] then
+  redis.call('SREM', KEYS[4], ARGV[6])
   return 0
 end
 if ARGV[2] ~= '' then
@@ -32,4 +29,5 @@ if ARGV[5] ~= '0' then
   redis.call('SET', KEYS[3], ARGV[5])
 end
 redis.call('DEL', KEYS[1])
+redis.call('SREM', KEYS[4], ARGV[6])
 return 1
