@@ -219,11 +219,16 @@ def wire(
         received=cluster.received,
         resubscribed=refresher.run_now,
     )
+
+    async def settle() -> None:
+        await ownership.settle()
+        await transactions.settle()
+
     settling = Periodic(
-        name="Registration of transactions that Redis missed",
+        name="Making up for what Redis missed",
         clock=clock,
         interval=settings.node_heartbeat_seconds,
-        action=transactions.settle,
+        action=settle,
     )
 
     def redis_changed(connected: bool) -> None:

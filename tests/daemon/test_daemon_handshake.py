@@ -318,7 +318,8 @@ def test_every_reason_for_a_refusal_is_tried_here_or_needs_an_outage() -> None:
     tried = {case.reason for case in (*MALFORMED, *UNWANTED)}
     elsewhere = {"second_request", "handshake_timeout", "redis_unavailable"}  # below
     outages = {"hashing_busy", "readmission_limited", "starting", "draining", "kafka_unavailable", "kafka_queue_full"}
-    never = {"internal_error", "rate_limited", "too_many_connections"}
+    limits = {"rate_limited", "too_many_connections", "banned", "reconnect_limited", "overloaded"}
+    never = {"internal_error", *limits}
     # In test_daemon_tls.py, test_daemon_mtls.py and test_daemon_proxies.py.
     tls = {reason for reason in REFUSALS if reason.startswith(("mtls_", "tls_", "proxy_", "profile_"))}
     assert set(REFUSALS) - tried - tls == (elsewhere | outages | never) & set(REFUSALS)

@@ -15,6 +15,7 @@ from support.certificates import Issued, Pki
 from support.gateway import Gateway
 from support.kafka_broker import steady_ports
 from support.raw_socket import RawSocket, frame, handshake
+from support.redis_gate import RedisGate
 from support.stations import auth_rules, basic, provision, websocket
 from support.tls_socket import TlsSocket
 from support.topic_tail import TopicTail
@@ -33,9 +34,15 @@ def plain_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def gateway(redis_url: str, brokers: str, pki: Pki, plain_port: int) -> Iterator[Gateway]:
+def gate(redis_url: str) -> Iterator[RedisGate]:
+    with RedisGate(redis_url) as between:
+        yield between
+
+
+@pytest.fixture(scope="module")
+def gateway(gate: RedisGate, brokers: str, pki: Pki, plain_port: int) -> Iterator[Gateway]:
     with Gateway(
-        redis_url,
+        gate.url,
         brokers,
         LOG_LEVEL="debug",
         FLOOD_LOG_COOLDOWN="0",
@@ -191,22 +198,20 @@ def test_who_came_over_tls_does_not_get_in_without(
 
 
 def test_a_handshake_that_is_given_up_shuts_nobody_out(
-    gateway: Gateway, door: Door, pki: Pki, redis: redis_py.Redis, redis_url: str, charge_point_id: str
+    gateway: Gateway, gate: RedisGate, door: Door, pki: Pki, redis: redis_py.Redis, redis_url: str, charge_point_id: str
 ) -> None:
     provision(redis_url, charge_point_id, auth=BOTH)
     assert door.status(password=True) == 101
     kept(redis, charge_point_id, b"2")
+    until(lambda: not redis.exists(f"sessions:{charge_point_id}"), "the first session to be over")
 
-    def is_waiting() -> bool:
-        return any("b" in client["flags"] and client["cmd"] == "evalsha" for client in redis.client_list())
-
-    redis.execute_command("CLIENT", "PAUSE", 20_000, "WRITE")  # records can be read, a session is claimed later
+    gate.hold(f"session-epochs:{charge_point_id}")
     try:
         with TlsSocket(gateway.ocpp_port, pki.client(door.certificate)) as charger:
             charger.send(handshake(f"/ocpp/{charge_point_id}"))
-            until(is_waiting, "the claim to be on its way")
+            assert gate.held.wait(10), "no claim was on its way"
     finally:
-        redis.execute_command("CLIENT", "UNPAUSE")
+        gate.release()
     until(lambda: redis.get(f"session-epochs:{charge_point_id}") == b"2", "the claim")
     until(lambda: not redis.exists(f"sessions:{charge_point_id}"), "the claim to be given back")
 

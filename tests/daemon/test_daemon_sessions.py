@@ -13,6 +13,7 @@ import pytest
 import redis as redis_py
 from support.gateway import Gateway
 from support.raw_socket import CLOSE, PING, PeerClosed, RawCharger, RawSocket, frame, handshake, http_get, metric
+from support.redis_gate import RedisGate
 from support.stations import basic, provision
 
 
@@ -49,13 +50,15 @@ def test_a_session_is_in_redis_as_long_as_it_lasts(
         assert found is not None
         assert list(found) == [
             "chargePointId", "ocppVersion", "nodeId", "stationId", "tenantId",
-            "connectedAt", "connectedAtMs", "lastSeenAt", "lastSeenAtMs", "securityProfile", "epoch",
+            "connectedAt", "connectedAtMs", "lastSeenAt", "lastSeenAtMs", "securityProfile",
+            "connectionId", "peer", "epoch",
         ]  # fmt: skip
         assert found["chargePointId"] == charge_point_id
         assert found["ocppVersion"] == version == opened["ocpp_version"]
         assert found["nodeId"] == opened["node_id"]
         assert (found["stationId"], found["tenantId"]) == (f"station-{charge_point_id}", "tenant-1")
         assert found["securityProfile"] == opened["security_profile"] == 1
+        assert (found["connectionId"], found["peer"]) == (opened["connection_id"], "127.0.0.1")
         assert found["epoch"] == opened["epoch"] == 1
         assert found["connectedAt"].endswith("Z")
         assert found["lastSeenAtMs"] >= found["connectedAtMs"] > 1_700_000_000_000
@@ -311,17 +314,18 @@ def test_a_newcomer_that_leaves_before_it_is_let_in_leaves_the_session_to_who_ha
     redis_url: str, brokers: str, redis: redis_py.Redis, charge_point_id: str
 ) -> None:
     with (
-        Gateway(redis_url, brokers, SESSION_TTL_SECONDS="10") as gateway,
+        RedisGate(redis_url) as gate,
+        Gateway(gate.url, brokers, SESSION_TTL_SECONDS="10") as gateway,
         connected(gateway, charge_point_id) as charger,
     ):
         before = record(redis, charge_point_id)
         assert before is not None
-        redis.client_pause(1000, all=False)  # writes only: the newcomer's claim is on its way meanwhile
+        gate.hold(f"session-epochs:{charge_point_id}")  # the answer to the newcomer's claim
         newcomer = RawSocket(gateway.ocpp_port)
         newcomer.send(handshake(f"/ocpp/{charge_point_id}", headers=credentials(charge_point_id)))
-        for _ in range(20):
-            http_get(gateway.http_port, "/health")  # passes some time
+        assert gate.held.wait(10), "no claim was on its way"
         newcomer.reset()
+        gate.release()
         wait_until(gateway, lambda: redis.get(f"session-epochs:{charge_point_id}") == b"2")
 
         wait_until(gateway, lambda: (record(redis, charge_point_id) or {}).get("epoch") == 1)
