@@ -225,6 +225,11 @@ def encode_call_result(message_id: MessageId, payload: bytes) -> bytes:
     return b"[3,%b,%b]" % (orjson.dumps(message_id), payload)
 
 
+def code_of(frame: bytes) -> str | None:
+    """The error code of ``frame``, which is one of ours; None if it is no CALLERROR."""
+    return str(orjson.loads(frame)[2]) if frame.startswith(b"[4,") else None
+
+
 def encode_call_error(
     version: OcppVersion, message_id: MessageId, code: ErrorCode, description: str, details: bytes = b"{}"
 ) -> bytes:

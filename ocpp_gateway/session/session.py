@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections import deque
 
 from attrs import define, field, frozen
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ocpp_gateway.auth.standing import Standing
 from ocpp_gateway.clock import Clock
-from ocpp_gateway.ocppj.codec import decode, encode_call_error
+from ocpp_gateway.ocppj.codec import code_of, decode, encode_call_error
 from ocpp_gateway.ocppj.dialogue import Dialogue
 from ocpp_gateway.ocppj.errorcodes import ErrorCode
 from ocpp_gateway.ocppj.frames import (
@@ -36,8 +35,8 @@ from ocpp_gateway.routing.uplink import Station, UnreadableCall, Uplink
 from ocpp_gateway.session.answers import RecentAnswers
 from ocpp_gateway.session.facts import SessionIdentity, SessionLimits
 from ocpp_gateway.session.lifecycle import Phase
-from ocpp_gateway.session.pacing import Pace
 from ocpp_gateway.session.ports import Connection, SessionCounters
+from ocpp_gateway.session.reading import Reading
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.revoking import revoke
 from ocpp_gateway.session.serials import expected_serial_number, names_serial_number
@@ -52,9 +51,6 @@ _TAKEN = (Call, Send, UnreadableCall)
 
 _MAX_WAITING_BYTES = 65_536
 """Bytes of CALLs that may wait: parsed, they are some 25 times that in memory."""
-
-_LONGEST_PAUSE = 30.0
-"""Seconds; what is owed beyond it is paused for later. An end of the connection is noticed only while it is read."""
 
 _TAKEN_PER_TURN = 16
 """CALLs that end at once are taken one after the other, but not so many that other charge points wait for it."""
@@ -103,15 +99,13 @@ class Session:
     _waiting_bytes: int = 0
     _answers: RecentAnswers | None = None
     _bad_frames: int = 0
-    _paused: bool = False
-    _slowed: IDelayedCall | None = None
-    _pace: Pace = field(init=False)
+    _reading: Reading = field(init=False)
     _taking: bool = False
     _rejection_logged: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.serial_number = expected_serial_number(self.standing, self.identity.charge_point_id)
-        self._pace = Pace(self.limits.messages)
+        self._reading = Reading(self.connection, self.limits.messages, self.clock)
 
     @property
     def close_reason(self) -> CloseReason | None:
@@ -136,7 +130,8 @@ class Session:
             return
         self.messages_in += 1
         self.bytes_in += len(data)
-        if self._is_too_fast():
+        if self._reading.arrived(is_impatient=self._current is not None):
+            self.close(CloseReason.MESSAGE_FLOOD)
             return
         try:
             frame: Frame | UnreadableCall = decode(data, self.version, max_nesting=self.limits.max_nesting)
@@ -160,9 +155,7 @@ class Session:
 
     def closed(self, reason: CloseReason) -> None:
         """The connection is gone; ``reason`` unless we had one before. What waits is still published."""
-        if self._slowed is not None:
-            self._slowed.cancel()
-            self._slowed = None
+        self._reading.stop()
         self.connection.life.lost(reason)
 
     def close(self, reason: CloseReason) -> None:
@@ -193,9 +186,7 @@ class Session:
             self._waiting = deque()
         self._waiting.append(arrived)
         self._waiting_bytes += arrived.size
-        if self._is_full and not self._paused:
-            self._paused = True
-            self.connection.pause_reading()
+        self._reading.fill(self._is_full)
 
     @property
     def _is_full(self) -> bool:
@@ -225,6 +216,7 @@ class Session:
         assert current is not None  # ours: the uplink finishes each CALL once
         message_id, content = current
         if frame is not None and message_id is not None:
+            self.last_error = code_of(frame) or self.last_error
             if again:
                 if self._answers is None:
                     self._answers = RecentAnswers(self.limits.answer_ttl)
@@ -252,9 +244,7 @@ class Session:
             self._take(arrived.call, arrived.content)
         else:
             self.clock.call_later(0, self._take_more)
-        if self._paused and not self._is_full:
-            self._paused = False
-            self._read_on()
+        self._reading.fill(self._is_full)
 
     def _take_more(self) -> None:
         self._taking = False
@@ -266,31 +256,6 @@ class Session:
             self.messages_out += 1
             self.bytes_out += len(frame)
             self.connection.send_text(frame)
-
-    # Too many at once.
-
-    def _is_too_fast(self) -> bool:
-        """Whether that is the end. Before it, the charge point is read more slowly, and nothing of it is lost."""
-        verdict = self._pace.arrived(self.clock.monotonic(), is_impatient=self._current is not None)
-        if verdict.is_flood:
-            self.close(CloseReason.MESSAGE_FLOOD)
-            return True
-        if verdict.wait_seconds > 0:
-            wait = min(verdict.wait_seconds, _LONGEST_PAUSE)
-            if self._slowed is None:
-                self.connection.pause_reading()
-                self._slowed = self.clock.call_later(wait, self._slow_enough)
-            else:
-                self._slowed.reset(wait)
-        return False
-
-    def _slow_enough(self) -> None:
-        self._slowed = None
-        self._read_on()
-
-    def _read_on(self) -> None:
-        if not self._paused and self._slowed is None and self.connection.course.phase is Phase.OPEN:
-            self.connection.resume_reading()
 
     # Everything that is no CALL.
 
