@@ -61,7 +61,7 @@ def guard(settings: Settings, proxies: TrustedProxies, clock: Clock) -> Guard:
             handshakes=_rate(settings.ocpp_handshake_rate, settings.ocpp_handshake_rate),
             checking=_MAX_CHECKING,
         ),
-        is_proxy=proxies.trusts,
+        is_proxy=proxies.is_shared,
         clock=clock,
     )
 

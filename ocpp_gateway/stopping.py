@@ -69,6 +69,8 @@ class Stop:
         await self.drain.run(node.sessions)
 
     async def _stop_kafka(self) -> None:
+        if self.node is not None:
+            await self.node.sweeper.stop()  # what it clears away has to be told
         left = self._begun_at + self.drain.seconds - self.clock.monotonic()
         seconds = _FLUSH_SECONDS if self.drain.is_hurried else max(_FLUSH_SECONDS, left)
         self.systemd.stopping(seconds + _REST_SECONDS, "Handing over what is queued for Kafka")
@@ -89,7 +91,6 @@ class Stop:
                 await node.ownership.finish()
             except StoreUnavailable:
                 log.warn("Sessions could not be given back to Redis; they expire", event="gateway.sessions_left")
-            await node.sweeper.stop()
             await node.lease.stop()
             node.hashing.stop()
         await self.dependencies.close_redis()

@@ -55,6 +55,7 @@ _HASHING_THREADS = 2
 _MAX_WAITING_HASHES = 200
 _COOLDOWN_ENTRIES = 10_000
 _KNOWN_CERTIFICATES = 20_000
+_SWEEP_PATIENCE = 10.0
 _READMISSION_BURST_SECONDS = 1.0
 _SECURITY_SHARE = 0.02
 """Of the records that may wait for Kafka, those that may be security events."""
@@ -106,6 +107,7 @@ def wire(
     cooldown = LogCooldown(clock, seconds=settings.flood_log_cooldown, max_entries=_COOLDOWN_ENTRIES)
 
     proxies = TrustedProxies.parse(settings.ocpp_trusted_proxies)
+    started_at_ms = int(clock.now() * 1000)
     guard = policies.guard(settings, proxies, clock)
     metrics.sockets = lambda: {"opening": guard.opening, "open": guard.connections - guard.opening}
     metrics.checking = lambda: guard.checking
@@ -162,7 +164,7 @@ def wire(
         orphaned=lambda: refresher.run_now(),  # noqa: PLW0108 - it is made further down
     )
     lost = LostSessions(presence=presence, stamps=stamps, count=metrics.session_lost, node_id=settings.node_id)
-    claims = Claims(ownership, settings.node_id, security, cooldown, lost.tell, int(clock.now() * 1000))
+    claims = Claims(ownership, settings.node_id, security, cooldown, lost.tell, started_at_ms)
     transactions = RedisTransactionIds(redis, settings.ocpp_transaction_ttl_seconds)
 
     # Answers and sessions.
@@ -207,7 +209,9 @@ def wire(
         clock=clock,
         node_id=settings.node_id,
         interval=settings.node_heartbeat_seconds,
-        patience=settings.node_heartbeat_seconds,
+        # The others need as long as we do to find a Redis that is back.
+        patience=max(settings.node_heartbeat_seconds, min(settings.node_ttl_seconds, _SWEEP_PATIENCE)),
+        born_ms=started_at_ms,
         lost=lost.tell,
     )
     cluster = Cluster(client=redis, ownership=ownership, local=sessions, records=lambda: claims.records(iter(sessions)))
@@ -253,11 +257,17 @@ def wire(
         adapters=adapters,
         stamps=stamps,
         node_id=settings.node_id,
+        started_at_ms=started_at_ms,
         record_log=record_log,
         counters=metrics,
         clock=clock,
     )
-    failures = Failures(store=FloodStore(redis, policies.ban_rules(settings)), security=security, counters=metrics)
+    failures = Failures(
+        store=FloodStore(redis, policies.ban_rules(settings)),
+        security=security,
+        counters=metrics,
+        is_shared=proxies.is_shared,
+    )
     refusals = Refusals(cooldown=cooldown, counters=metrics, security=security, failures=failures)
     keepalive = KeepAlive(
         clock=clock,

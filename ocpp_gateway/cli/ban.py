@@ -11,7 +11,7 @@ import click
 from ocpp_gateway.cli.audited import audited
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure, printable
-from ocpp_gateway.cli.options import json_lines_option, reason_option
+from ocpp_gateway.cli.options import json_lines_option, reason_option, utf8
 from ocpp_gateway.cli.reactor import run_in_reactor
 from ocpp_gateway.cli.store import with_redis
 
@@ -58,9 +58,13 @@ def list_bans(places: Places, as_json: bool) -> None:
 
 
 @ban.command()
-@click.argument("address")
+@click.argument("address", callback=utf8)
 @click.option(
-    "--charge-point", "charge_point_id", metavar="ID", help="Only the ban of this charge point [default: all bans]."
+    "--charge-point",
+    "charge_point_id",
+    metavar="ID",
+    callback=utf8,
+    help="Only its ban [default: all].",
 )
 @reason_option
 @click.pass_obj

@@ -13,7 +13,7 @@ from attrs import frozen
 from ocpp_gateway.cli.audited import audited
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.failure import Failure, printable
-from ocpp_gateway.cli.options import json_lines_option, reason_option
+from ocpp_gateway.cli.options import json_lines_option, reason_option, utf8
 from ocpp_gateway.cli.reactor import run_in_reactor
 from ocpp_gateway.cli.store import with_redis
 
@@ -129,7 +129,7 @@ def session() -> None:
 
 
 @session.command()
-@click.argument("charge_point_id")
+@click.argument("charge_point_id", callback=utf8)
 @reason_option
 @click.pass_obj
 def kick(places: Places, charge_point_id: str, reason: str) -> None:

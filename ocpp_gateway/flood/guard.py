@@ -177,8 +177,9 @@ class Guard:
         rate = self.limits.handshakes
         if rate.is_off:
             return _CHECKING_WAIT
-        self._backlog_tat, _ = charge(self._backlog_tat, now, rate)
-        return min(max(self._backlog_tat - now, _CHECKING_WAIT), _LONGEST_LINE)
+        tat, _ = charge(self._backlog_tat, now, rate)
+        self._backlog_tat = min(tat, now + _LONGEST_LINE)
+        return max(self._backlog_tat - now, _CHECKING_WAIT)
 
     def checked(self) -> None:
         """One that was admitted has its verdict, or was given up."""

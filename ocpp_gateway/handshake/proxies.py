@@ -50,6 +50,11 @@ class TrustedProxies:
         parsed = _address(address)
         return parsed is not None and self._trusts(parsed)
 
+    def is_shared(self, address: str) -> bool:
+        """Whether ``address`` stands for anybody: a trusted proxy that names no client, or no address at all."""
+        parsed = _address(address)
+        return parsed is None or self._trusts(parsed)
+
     def origin(self, peer: str, is_secure: bool, head: RequestHead) -> Origin:
         """Where the request ``head`` comes from that ``peer`` sent, over TLS or not. Never raises.
 

@@ -106,7 +106,7 @@ class LiveSessions(_Guarded):
     def respond(self, request: Request) -> _Body:
         """Write the sessions, as fast as the other side reads them."""
         begin(request, OK)
-        writing = _Array(request, _wanted(self._ports.sessions(), request))
+        writing = _Array(request, iter(self._ports.sessions()), _wanted(request))
         request.notifyFinish().addErrback(lambda _: writing.stopProducing())
         request.registerProducer(writing, False)
         return NOT_DONE_YET
@@ -156,12 +156,14 @@ class _Array:
 
     request: Request
     items: Iterator[Mapping[str, Any]]
+    wanted: Callable[[Mapping[str, Any]], bool]
     _begins: bytes = field(default=b"[", init=False)
 
     def resumeProducing(self) -> None:
         """Twisted's: there is room for more."""
         try:
-            batch = list(islice(self.items, _BATCH))
+            looked_at = list(islice(self.items, _BATCH))
+            batch = [each for each in looked_at if self.wanted(each)]
             text = b",".join(map(orjson.dumps, batch))
         except Exception:
             body = _failed(self.request)
@@ -174,7 +176,7 @@ class _Array:
         if batch:
             self.request.write(self._begins + text)
             self._begins = b","
-        else:
+        elif not looked_at:
             self._finish(b"[]" if self._begins == b"[" else b"]")
 
     def stopProducing(self) -> None:
@@ -187,14 +189,14 @@ class _Array:
         self.request.finish()
 
 
-def _wanted(sessions: Iterable[Mapping[str, Any]], request: Request) -> Iterator[Mapping[str, Any]]:
-    """Those that the query asks for. A filter that is given empty is none."""
+def _wanted(request: Request) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether the query asks for a session. A filter that is given empty is none."""
     asked = {
         member: values[0].decode("utf-8", "replace")
         for name, member in _FILTERS
         if (values := (request.args or {}).get(name)) and values[0]
     }
-    return (each for each in sessions if all(each.get(member) == value for member, value in asked.items()))
+    return lambda each: all(each.get(member) == value for member, value in asked.items())
 
 
 def _answer_later(request: Request, work: Awaitable[bytes]) -> int:

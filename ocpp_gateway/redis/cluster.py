@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 from attrs import define
 
+from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.redis.bus import kick
 from ocpp_gateway.redis.bus_messages import BusMessage, SessionKick, SessionSuperseded
 from ocpp_gateway.redis.overview import node_list
@@ -55,7 +56,9 @@ class Cluster:
         heard = await kick(
             self.client, record.node_id, charge_point_id, epoch=record.epoch, actor=_ACTOR, reason="kicked"
         )
-        return heard > 0
+        if not heard:
+            raise StoreUnavailable(f"node {record.node_id}, which has it, does not hear the node bus")
+        return True
 
     async def nodes(self) -> list[dict[str, Any]]:
         """Every node that is known, as its lease describes it. Raises StoreUnavailable."""

@@ -93,16 +93,21 @@ class FloodStore:
     rules: BanRules
     _script: Script = field(factory=lambda: Script.load("fail"), init=False)
 
-    async def failed(self, address: str, charge_point_id: str | None, reason: str) -> Ban | None:
+    async def failed(
+        self, address: str, charge_point_id: str | None, reason: str, *, is_shared: bool = False
+    ) -> Ban | None:
         """Count a failed authentication; the ban, if it was one too many.
 
-        ``charge_point_id`` is None where only the address is to blame, as for a scan of paths. If both the charge
+        ``charge_point_id`` is None where only the address is to blame, as for a scan of paths; an address that
+        ``is_shared`` is not to blame. If both the charge
         point and the address are banned by it, the ban of the address is given.
         """
         rules, key = self.rules, limit_key(address)
-        beginning = {"address": key, "reason": reason}
-        keys = _subject_keys(key, None)
-        arguments: list[bytes | str | int] = [rules.address_failures, _without_end(beginning)]
+        keys: list[str] = []
+        arguments: list[bytes | str | int] = []
+        if not is_shared:
+            keys = _subject_keys(key, None)
+            arguments = [rules.address_failures, _without_end({"address": key, "reason": reason})]
         if charge_point_id is not None:
             keys = _subject_keys(key, charge_point_id) + keys
             pair = {"address": key, "chargePointId": charge_point_id, "reason": reason}

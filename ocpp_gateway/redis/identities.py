@@ -84,8 +84,19 @@ class Identities:
         """The id as last read; None before ``start``."""
         return self._store_id
 
-    async def look_up(self, charge_point_id: str, fingerprint: str | None = None, address: str | None = None) -> Found:
-        """What a handshake has to know, in one trip; it is an attempt of ``address``, if that is given."""
+    async def look_up(
+        self,
+        charge_point_id: str,
+        fingerprint: str | None = None,
+        address: str | None = None,
+        *,
+        is_shared: bool = False,
+    ) -> Found:
+        """What a handshake has to know, in one trip; it is an attempt of ``address``, if that is given.
+
+        ``is_shared``: the address stands for anybody (``TrustedProxies.is_shared``), so only what it does as this
+        charge point counts.
+        """
         record_key, *revoked_key = self._keys(charge_point_id, fingerprint)
         if address is None:
             return _found(await self.client.mget([record_key, *revoked_key]))
@@ -93,13 +104,14 @@ class Identities:
         keys = [
             record_key,
             ban_key(origin, charge_point_id),
-            ban_key(origin, None),
+            ban_key(origin, charge_point_id if is_shared else None),
             known_pair_key(origin, charge_point_id),
             connects_key(origin, None),
             connects_key(origin, charge_point_id),
             *revoked_key,
         ]
-        record, is_revoked, banned, wait = await self.client.run(self._admit_script, keys, self._rate_arguments)
+        rates = (0, 0, *self._rate_arguments[2:]) if is_shared else self._rate_arguments
+        record, is_revoked, banned, wait = await self.client.run(self._admit_script, keys, rates)
         return Found(record, bool(is_revoked), banned / 1000, wait / 1000)
 
     async def look_up_all(self, wanted: Sequence[tuple[str, str | None]]) -> tuple[bytes | None, list[Found]]:

@@ -36,11 +36,11 @@ from ocpp_gateway.flood.errors import ReconnectsLimited
 from ocpp_gateway.flood.gcra import Rate
 from ocpp_gateway.redis.flooding import KNOWN_PAIR_SECONDS, gcra_arguments, known_pair_key, reconnects_key
 from ocpp_gateway.redis.identities import profile_key
-from ocpp_gateway.redis.nodes import lease_key
+from ocpp_gateway.redis.nodes import KNOWN_NODES, lease_key
 from ocpp_gateway.redis.owed import Owed, OwedReleases
 from ocpp_gateway.redis.profiles import SessionProfiles
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, record_key
+from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, node_taken_key, record_key
 from ocpp_gateway.redis.shield import shielded
 
 if TYPE_CHECKING:
@@ -222,6 +222,8 @@ class Ownership:
                     int(may_downgrade),
                     *gcra_arguments(self.reconnects),
                     KNOWN_PAIR_SECONDS,
+                    self.client.key(node_taken_key("")),
+                    self.client.key(KNOWN_NODES),
                 ],
             )
         except StoreUnavailable:
@@ -252,7 +254,7 @@ class Ownership:
         try:
             deleted = await self.client.run(
                 self._release_script,
-                [*_keys(charge_point_id), node_sessions_key(self.node_id)],
+                [*_keys(charge_point_id), node_sessions_key(self.node_id), node_taken_key(self.node_id)],
                 [
                     self.node_id,
                     release.epoch or "",
@@ -287,7 +289,7 @@ class Ownership:
             profile, charge_point_id = record.security_profile, record.charge_point_id
             keys += _keys(charge_point_id)
             arguments += (record.encode(), record.epoch, record.connected_at_ms, profile, charge_point_id)
-        keys.append(node_sessions_key(self.node_id))
+        keys += [node_sessions_key(self.node_id), node_taken_key(self.node_id)]
         self._in_flight = frozenset((record.charge_point_id, record.epoch) for record in records)
         flight = Deferred.fromCoroutine(self.client.run(self._refresh_script, keys, arguments))
         found: list[Any] = await shielded(flight.addBoth(self._landed))

@@ -88,13 +88,13 @@ class SessionRecord:
                 tenant_id=_text(members["tenantId"]),
                 connected_at_ms=_moment(members["connectedAtMs"]),
                 last_seen_at_ms=_moment(members["lastSeenAtMs"]),
-                security_profile=int(members.get("securityProfile", 0)),
+                security_profile=_count(members.get("securityProfile", 0)),
                 connection_id=_text(members.get("connectionId", "")),
                 peer=_text(members.get("peer", "")),
-                calls=int(members.get("calls", 0)),
-                bytes_in=int(members.get("bytesIn", 0)),
-                bytes_out=int(members.get("bytesOut", 0)),
-                epoch=int(members.get("epoch", 0)),
+                calls=_count(members.get("calls", 0)),
+                bytes_in=_count(members.get("bytesIn", 0)),
+                bytes_out=_count(members.get("bytesOut", 0)),
+                epoch=_count(members.get("epoch", 0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return None
@@ -121,10 +121,22 @@ def node_sessions_key(node_id: str) -> str:
     return f"node-sessions:{node_id}"
 
 
+def node_taken_key(node_id: str) -> str:
+    """Where the records are that others have taken from a node, until it has told the end of those sessions."""
+    return f"node-taken:{node_id}"
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _count(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number < 1 << 63:
+        raise ValueError  # orjson could not write it
+    return number
 
 
 def _moment(value: Any) -> int:

@@ -24,7 +24,7 @@ from ocpp_gateway.clock import Clock
 from ocpp_gateway.redis.nodes import KNOWN_NODES, lease_key
 from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, record_key
+from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, node_taken_key, record_key
 
 if TYPE_CHECKING:
     from ocpp_gateway.redis.client import RedisClient
@@ -50,7 +50,9 @@ class Sweeper:
     interval: float
     patience: float
     lost: Callable[[SessionRecord], None]
-    _born_ms: int = field(init=False)
+    born_ms: int
+    """When this node began, milliseconds since the epoch: what is of its name and earlier is of a former life."""
+
     _is_own_past_cleared: bool = field(default=False, init=False)
     _missing: dict[str, float] = field(factory=dict, init=False)
     _is_stopping: bool = field(default=False, init=False)
@@ -58,7 +60,6 @@ class Sweeper:
     _periodic: Periodic = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._born_ms = int(self.clock.now() * 1000)
         self._periodic = Periodic(
             name="The sweep after dead nodes", clock=self.clock, interval=self.interval, action=self.round
         )
@@ -77,7 +78,7 @@ class Sweeper:
     async def round(self) -> None:
         """Look once. Not to be called again before it has ended. Raises StoreUnavailable."""
         if not self._is_own_past_cleared:
-            await self._sweep(self.node_id, str(self._born_ms))
+            await self._sweep(self.node_id, str(self.born_ms))
             self._is_own_past_cleared = True
         dead = await self._without_lease()
         now = self.clock.monotonic()
@@ -109,8 +110,13 @@ class Sweeper:
                     return
                 count += len(deleted)
                 self._tell(deleted)
-        if not born:
-            await self._delete(node_id, born, [])  # without sessions it is known no more
+        while not self._is_stopping:
+            taken = await self._delete(node_id, born, [])  # without sessions it is known no more
+            if not taken:
+                break
+            count += len(taken)
+            self._tell(taken)
+            await self._pause()
         if count:
             log.warn(
                 "{count} sessions of {lost_node_id} were lost",
@@ -120,7 +126,7 @@ class Sweeper:
             )
 
     async def _delete(self, node_id: str, born: str, charge_points: Sequence[bytes]) -> list[bytes] | None:
-        keys = [lease_key(node_id), node_sessions_key(node_id), KNOWN_NODES]
+        keys = [lease_key(node_id), node_sessions_key(node_id), KNOWN_NODES, node_taken_key(node_id)]
         for raw in charge_points:
             charge_point_id = raw.decode("utf-8", "replace")
             keys += (record_key(charge_point_id), f"session-epochs:{charge_point_id}")

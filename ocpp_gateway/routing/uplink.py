@@ -130,6 +130,7 @@ class _Exchange:
     finish: Finish
     give_up: GiveUp
     started: float
+    is_ours: Callable[[], bool]
     answer: Answer = _EMPTY
     outcome: str = "answered"
     published: bool = False
@@ -164,9 +165,19 @@ class Uplink:
         """Whether a CALL of ``action`` is published even if nothing but its name can be read."""
         return action in self._transaction_related[version]
 
-    def take(self, station: Station, call: Call | Send | UnreadableCall, finish: Finish, give_up: GiveUp) -> None:
-        """Start the way of ``call``; exactly one of ``finish`` and ``give_up`` is called, now or later."""
-        exchange = _Exchange(self, station, call, finish, give_up, self.clock.monotonic())
+    def take(
+        self,
+        station: Station,
+        call: Call | Send | UnreadableCall,
+        finish: Finish,
+        give_up: GiveUp,
+        is_ours: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Start the way of ``call``; exactly one of ``finish`` and ``give_up`` is called, now or later.
+
+        Neither is, and nothing is published, if the charge point is not ``is_ours`` any more when its event is ready.
+        """
+        exchange = _Exchange(self, station, call, finish, give_up, self.clock.monotonic(), is_ours)
         if not self.writability.writable:
             self._abandon(exchange, "kafka_unavailable")
             return
@@ -245,6 +256,10 @@ class Uplink:
     def _publish(self, exchange: _Exchange, action: str, raw_payload: bytes, extras: Mapping[str, Any]) -> None:
         if exchange not in self.holds:
             return  # its time was over before it could be handed over
+        if not exchange.is_ours():
+            self.holds.release(exchange)
+            self.counters.count_call(exchange.station.version, action, "superseded")
+            return
         station, call = exchange.station, exchange.call
         adapter = station.adapter
         event_type = adapter.event_type(action)

@@ -11,6 +11,7 @@ his address, not the charge point.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from attrs import define, field
@@ -61,8 +62,11 @@ class Banned(Protocol):
 class FailureStore(Protocol):
     """Where failures are counted for all nodes."""
 
-    async def failed(self, address: str, charge_point_id: str | None, reason: str) -> Banned | None:
-        """Count one; the ban that begins with it, if one does. Raises StoreUnavailable."""
+    async def failed(self, address: str, charge_point_id: str | None, reason: str, *, is_shared: bool) -> Banned | None:
+        """Count one; the ban that begins with it, if one does. Nothing counts for an address that ``is_shared``.
+
+        Raises StoreUnavailable.
+        """
         ...
 
 
@@ -76,29 +80,31 @@ class BanCounters(Protocol):
 
 @define(eq=False, kw_only=True)
 class Failures:
-    """See the module's text."""
+    """See the module's text. ``is_shared``: whether an address stands for anybody, as a proxy's does."""
 
     store: FailureStore
     security: SecurityEvents
     counters: BanCounters
+    is_shared: Callable[[str], bool]
     _running: int = field(default=0, init=False)
 
     def refused(self, reason: str, address: str, charge_point_id: str | None) -> None:
         """A handshake was refused for ``reason``; counted, in the background, if that is a failure."""
         if reason not in _OF_CHARGE_POINT and reason not in _OF_ADDRESS:
             return
-        if self._running >= _MAX_RUNNING:
+        of_whom = charge_point_id if reason in _OF_CHARGE_POINT else None
+        is_shared = self.is_shared(address)
+        if self._running >= _MAX_RUNNING or (is_shared and of_whom is None):
             return
         self._running += 1
-        of_whom = charge_point_id if reason in _OF_CHARGE_POINT else None
-        counted = Deferred.fromCoroutine(self._count(address, of_whom, reason))
+        counted = Deferred.fromCoroutine(self._count(address, of_whom, reason, is_shared))
         counted.addErrback(
             lambda failure: log.failure("A failure could not be counted", failure, event="flood.failed", reason=reason)
         )
 
-    async def _count(self, address: str, charge_point_id: str | None, reason: str) -> None:
+    async def _count(self, address: str, charge_point_id: str | None, reason: str, is_shared: bool) -> None:
         try:
-            ban = await self.store.failed(address, charge_point_id, reason)
+            ban = await self.store.failed(address, charge_point_id, reason, is_shared=is_shared)
         except StoreUnavailable:
             return  # nobody is let in either
         finally:

@@ -86,8 +86,11 @@ class IdentityStore(Protocol):
         """Which store it is: another one, or one that lost its data, has another id."""
         ...
 
-    async def look_up(self, charge_point_id: str, fingerprint: str | None, address: str) -> Answer:
-        """What is known, in one trip, if ``address`` may connect now. Raises StoreUnavailable."""
+    async def look_up(self, charge_point_id: str, fingerprint: str | None, address: str, *, is_shared: bool) -> Answer:
+        """What is known, in one trip, if ``address``, or who ``is_shared`` by many, may connect now.
+
+        Raises StoreUnavailable.
+        """
         ...
 
 
@@ -162,6 +165,9 @@ class Opening:
     adapters: Mapping[OcppVersion, Adapter]
     stamps: EventStamps
     node_id: str
+    started_at_ms: int
+    """When this node began. Nothing here is earlier, however the host's clock is set: what is, is of a former life."""
+
     record_log: RecordLog
     counters: QuirkCounters
     clock: Clock
@@ -213,7 +219,9 @@ class Opening:
             fingerprint = None if certificate is None else certificate.fingerprint
             # Read first: if Redis loses its data meanwhile, the record is of the store before.
             store_id = self.identities.store_id
-            found = await self.identities.look_up(charge_point_id, fingerprint, address)
+            found = await self.identities.look_up(
+                charge_point_id, fingerprint, address, is_shared=self.proxies.is_shared(address)
+            )
             if found.ban_seconds > 0:
                 raise refused("banned", (self.retry_after(found.ban_seconds),))
             if found.wait_seconds > 0:
@@ -235,7 +243,7 @@ class Opening:
                 return Admitted(subprotocol=None, session=None)
             self._count_quirks(request, subprotocol, version)
             caller = Caller(charge_point_id, record.station_id, record.tenant_id)
-            connected_at_ms = int(self.clock.now() * 1000)
+            connected_at_ms = max(int(self.clock.now() * 1000), self.started_at_ms)
             epoch = await self.claims.claim_session(
                 caller,
                 version,

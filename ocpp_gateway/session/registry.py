@@ -27,6 +27,9 @@ from ocpp_gateway.session.session import Session
 
 log = Logger()
 
+_TOLD_SECONDS = 10.0
+"""Longer than the reply to a claim may take."""
+
 
 class ClaimedSessions(Protocol):
     """What was claimed before the upgrade; never fails, what Redis misses is made up for later."""
@@ -66,6 +69,8 @@ class Sessions:
     _sessions: dict[str, Session] = field(factory=dict)
     _ending: set[Session] = field(factory=set)
     _when_empty: Deferred[None] | None = None
+    _told: dict[str, tuple[int, float]] = field(factory=dict)
+    """Epochs taken over by others, and when that was told: the word may come before the reply to the claim."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -89,7 +94,12 @@ class Sessions:
         who = identity
         older = self._sessions.get(who.charge_point_id)
         # Two handshakes of one charge point may end in the other order than they claimed the session in.
-        loser = session if older is not None and older.identity.epoch > who.epoch else older
+        loser, why = older, CloseReason.REPLACED
+        told_epoch, told_at = self._told.get(who.charge_point_id, (0, 0.0))
+        if older is not None and older.identity.epoch > who.epoch:
+            loser = session
+        elif told_epoch >= who.epoch and self.clock.monotonic() - told_at <= _TOLD_SECONDS:  # Redis may lose its epochs
+            loser, why = session, CloseReason.TRANSFERRED  # older was closed when that was told
         if loser is not session:
             self._sessions[who.charge_point_id] = session
             self.claims.opened_later(who.charge_point_id, who.epoch)
@@ -112,7 +122,7 @@ class Sessions:
             facts["certificate"] = _facts(standing.certificate, is_expired=station.envelope.certificate_expired)
         self.presence.announce(station.envelope, "StationConnected", facts)
         if loser is not None:
-            loser.close(CloseReason.REPLACED)
+            loser.close(why)
         return session
 
     def closed(self, session: Session, reason: CloseReason, code: int | None) -> None:
@@ -172,6 +182,11 @@ class Sessions:
 
     def transferred(self, charge_point_id: str, epoch: int) -> None:
         """Another node has taken over the session of ``epoch``, or of one before it."""
+        now = self.clock.monotonic()
+        self._told.pop(charge_point_id, None)
+        self._told[charge_point_id] = epoch, now
+        while (first := next(iter(self._told.items())))[1][1] < now - _TOLD_SECONDS:
+            del self._told[first[0]]
         session = self._sessions.get(charge_point_id)
         if session is not None and session.identity.epoch <= epoch:
             session.close(CloseReason.TRANSFERRED)

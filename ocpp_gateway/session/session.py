@@ -153,6 +153,11 @@ class Session:
         else:
             self._answer_received(frame)
 
+    def paced(self) -> None:
+        """What is no message has come, and costs as much as one."""
+        if self.close_reason is None and self._reading.arrived(is_impatient=self._current is not None):
+            self.close(CloseReason.MESSAGE_FLOOD)
+
     def closed(self, reason: CloseReason) -> None:
         """The connection is gone; ``reason`` unless we had one before. What waits is still published."""
         self._reading.stop()
@@ -209,7 +214,10 @@ class Session:
             return
         self._current = (call.message_id, content)
         self.calls += 1
-        self.uplink.take(self.station, call, self._finished, self._given_up)
+        self.uplink.take(self.station, call, self._finished, self._given_up, self._is_ours)
+
+    def _is_ours(self) -> bool:
+        return self.close_reason not in (CloseReason.REPLACED, CloseReason.TRANSFERRED)
 
     def _finished(self, frame: bytes | None, again: bool) -> None:
         current = self._current
@@ -252,7 +260,7 @@ class Session:
             self._take_waiting()
 
     def _send(self, frame: bytes) -> None:
-        if self.connection.course.phase is not Phase.GONE:
+        if self.connection.course.phase in (Phase.OPEN, Phase.DRAINING):
             self.messages_out += 1
             self.bytes_out += len(frame)
             self.connection.send_text(frame)

@@ -181,7 +181,10 @@ class HandshakeProtocol(LeanServerProtocol):
 
     def _broken(self, failure: Failure) -> None:
         _log.failure("A handshake could not be answered", failure=failure, event="handshake.failed")
-        self._cut_off("internal_error")
+        if self.course.has_been_open:
+            self._end(abort=True)
+        else:
+            self._cut_off("internal_error")
 
     def _refuse(self, refusal: HandshakeRefused, target: str = "") -> None:
         self.life.refuse()

@@ -6,6 +6,8 @@ what waits for it stays bounded, and is let go of when that takes too long.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -16,6 +18,8 @@ from ocpp_gateway.websocket.frames import PING
 from ocpp_gateway.websocket.handshaking import HandshakeProtocol
 
 _log = Logger()
+
+_FRAGMENTS_OF_A_MESSAGE = 64
 
 
 @implementer(IPushProducer)
@@ -34,6 +38,7 @@ class OcppProtocol(HandshakeProtocol):
     """It runs while what we wrote is not being read."""
 
     _unread_bytes = 0
+    _is_consuming = False
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted's: bytes from the peer. What comes after we ended the connection is not even kept."""
@@ -46,19 +51,54 @@ class OcppProtocol(HandshakeProtocol):
         admitted = self._admitted
         assert admitted is not None  # succeedHandshake comes only after _accept
         # What only the handshake needed is not kept for months.
-        self._opening = self._origin = self._request = self._admitted = None
+        self._opening = self._origin = self._request = None
         self._stop_handshake_timer()
         self.life.opened()
         self.factory.opened(self._guarded)
         self.forget_handshake()
         if admitted.session is None:
+            self._admitted = None
             self.life.close(CloseReason.SUBPROTOCOL_MISMATCH)
             return
         # On the HTTP port twisted.web's channel has registered itself, and hands its place over with the transport.
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
         self._session = self.factory.sessions.open(*admitted.session, self)
+        self._admitted = None
         self.factory.keepalive.add(self)
+
+    def consumeData(self) -> None:
+        """Autobahn's: take what has come, but nothing while it is not to be read: one read may be many messages."""
+        if self.state == self.STATE_CONNECTING:
+            self.processHandshake()
+        elif not self._is_consuming:
+            self._is_consuming = True
+            try:
+                while self._takes_frames and self.processData():
+                    pass
+            finally:
+                self._is_consuming = False
+
+    @property
+    def _takes_frames(self) -> bool:
+        return self.state == self.STATE_CLOSING or (self.state == self.STATE_OPEN and self.is_read)
+
+    def onPing(self, payload: bytes) -> None:
+        """Autobahn's: a ping, which costs as much as a message."""
+        super().onPing(payload)
+        if self._session is not None:
+            self._session.paced()
+
+    def onPong(self, payload: bytes) -> None:
+        """Autobahn's: a pong; the same."""
+        if self._session is not None:
+            self._session.paced()
+
+    def onMessageFrame(self, payload: Any) -> None:
+        """Autobahn's: a fragment; so many of them cost as much as a message."""
+        super().onMessageFrame(payload)
+        if len(self.message_data) % _FRAGMENTS_OF_A_MESSAGE == 0 and self._session is not None:
+            self._session.paced()
 
     def unreadable_message(self, reason: CloseReason) -> None:
         """See LeanServerProtocol."""
@@ -107,6 +147,7 @@ class OcppProtocol(HandshakeProtocol):
             _log.failure("A session could not be ended", event="session.failed", reason="internal_error")
         self.factory.gone(self._guarded, self.course)
         self._guarded = None
+        self.is_closed = None  # Autobahn's Deferred holds this connection as its result
         self.life.lost(why)
 
     def _stop_timers(self) -> None:
@@ -130,10 +171,10 @@ class OcppProtocol(HandshakeProtocol):
     def close(self, reason: CloseReason) -> None:
         """See session.ports.Connection."""
         if self.state == self.STATE_OPEN:
-            self._session_paused = False
-            self._read_or_not()  # the peer's close frame must be read
             # sendClose allows only 1000 and private codes.
             self.sendCloseFrame(code=reason.code, reasonUtf8=reason.text.encode())
+            self._session_paused = False
+            self._read_or_not()  # the peer's close frame must be read
 
     def abort(self) -> None:
         """See session.ports.Connection."""
@@ -206,3 +247,5 @@ class OcppProtocol(HandshakeProtocol):
         elif self.state in (self.STATE_OPEN, self.STATE_CLOSING):
             self.last_heard = self.factory.clock.monotonic()
             self.transport.resumeProducing()
+            if self.data:
+                self.consumeData()

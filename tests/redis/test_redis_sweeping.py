@@ -82,9 +82,11 @@ class Sweep:
     ) -> None:
         self.told: list[SessionRecord] = []
         self.also = lost
+        clock = clock or SystemClock(reactor)
         self.sweeper = Sweeper(
             client=client,
-            clock=clock or SystemClock(reactor),
+            clock=clock,
+            born_ms=int(clock.now() * 1000),
             node_id=node_id,
             interval=10,
             patience=patience,
@@ -235,6 +237,7 @@ async def test_a_node_that_comes_back_in_between_loses_nothing_more(client: Redi
 
 async def test_a_claim_in_between_is_untouched(client: RedisClient) -> None:
     records = await leave(client, 3)
+    await client.set(lease_key("node-c"), b"{}")
     theirs = await Ownership(client=client, node_id="node-c", session_ttl=60).claim(record(1, "node-c", epoch=0))
     assert await Sweep(client).round() == [records[0], records[2]]
     assert await client.get(record_key(name(1))) == theirs.record.encode()

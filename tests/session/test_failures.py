@@ -17,6 +17,8 @@ from ocpp_gateway.handshake.reasons import REFUSALS
 from ocpp_gateway.session import failures as failures_module
 from ocpp_gateway.session.failures import Failures
 
+PROXY = "10.0.0.1"
+
 
 @frozen
 class Ban:
@@ -33,8 +35,8 @@ class Store:
     answers: list[Any] = field(factory=list)
     waiting: Deferred[None] | None = None
 
-    async def failed(self, address: str, charge_point_id: str | None, reason: str) -> Ban | None:
-        self.told.append((address, charge_point_id, reason))
+    async def failed(self, address: str, charge_point_id: str | None, reason: str, *, is_shared: bool) -> Ban | None:
+        self.told.append((f"{address} shared" if is_shared else address, charge_point_id, reason))
         if self.waiting is not None:
             await self.waiting
         answer = self.answers.pop(0) if self.answers else None
@@ -60,7 +62,9 @@ class World:
 
     def __attrs_post_init__(self) -> None:
         security = security_events(self.bus, ManualClock())
-        self.failures = Failures(store=self.store, security=security, counters=self.counts)
+        self.failures = Failures(
+            store=self.store, security=security, counters=self.counts, is_shared=lambda address: address == PROXY
+        )
 
 
 @pytest.fixture
@@ -92,6 +96,14 @@ def test_what_counts_and_for_whom(world: World) -> None:
     assert {reason for _, charge_point_id, reason in world.store.told if charge_point_id is None} == of_address
     assert {address for address, _, _ in world.store.told} == {"192.0.2.1"}
     assert len(world.store.told) == len(of_charge_point) + len(of_address)
+
+
+def test_an_address_that_stands_for_anybody_is_not_to_blame(world: World) -> None:
+    for reason in REFUSALS:
+        world.failures.refused(reason, PROXY, "CP-001")
+    told = {(address, charge_point_id) for address, charge_point_id, _ in world.store.told}
+    assert told == {(f"{PROXY} shared", "CP-001")}
+    assert len(world.store.told) == 4
 
 
 def test_a_ban_is_told_of(world: World, logged: list[LogEvent]) -> None:

@@ -47,7 +47,7 @@ class Store:
     looked_up: Deferred[None] = field(factory=Deferred)
     claimed: Deferred[None] = field(factory=Deferred)
 
-    async def look_up(self, charge_point_id: str, fingerprint: str | None, address: str) -> Found:
+    async def look_up(self, charge_point_id: str, fingerprint: str | None, address: str, *, is_shared: bool) -> Found:
         found = Found(self.records.get(charge_point_id), False)
         await self.looked_up
         return found
@@ -84,6 +84,7 @@ def test_who_was_let_in_by_a_store_that_is_no_more_stays(schemas: Schemas, lost_
         adapters={OcppVersion.V16: adapter_of(OcppVersion.V16, MemoryStore())},
         stamps=EventStamps(),
         node_id="node-a",
+        started_at_ms=0,
         record_log=RecordLog(LogCooldown(fleet.clock, seconds=300, max_entries=100)),
         counters=fleet.counts,
         clock=fleet.clock,

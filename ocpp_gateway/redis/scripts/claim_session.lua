@@ -8,7 +8,9 @@
 --       11 epoch of the session that we have of it, else 0 (Redis may have lost it, with the counter),
 --       12 security profile of this session, 13 '1' if it may be lower than the last one's,
 --       14 microseconds from one connection of the charge point to the next (0: any number),
---       15 how many of them it may be early, 16 seconds a known pair lives
+--       15 how many of them it may be early, 16 seconds a known pair lives,
+--       17 prefix of the keys that keep what other nodes have taken from a node and it has not told the end of yet,
+--       18 key of the nodes that are known
 -- Gives: {the new epoch, the record that was there (or false), 1 if the node of that record is alive (else 0),
 --        the security profile that is kept (or false)}; with nothing changed:
 --        {'', milliseconds to wait, 1 if the node of the record that is there is alive (else 0)} if it connects too often,
@@ -24,12 +26,15 @@ if ARGV[13] ~= '1' and last and last > tonumber(ARGV[12]) then
 end
 
 local epoch = math.max(tonumber(counter or '') or 0, tonumber(ARGV[11]))
-local previous_node = ''
+local previous_node, previous_epoch = '', 0
 if previous then
   local readable, record = pcall(cjson.decode, previous)
   if readable and type(record) == 'table' then
     if type(record.epoch) == 'number' and record.epoch > epoch then
       epoch = record.epoch
+    end
+    if type(record.epoch) == 'number' then
+      previous_epoch = record.epoch
     end
     if type(record.nodeId) == 'string' then
       previous_node = record.nodeId
@@ -57,14 +62,23 @@ local text = string.format('%.0f', epoch + 1)
 redis.call('SET', KEYS[2], text, 'EX', ARGV[3])
 redis.call('SET', KEYS[1], string.sub(ARGV[1], 1, -2) .. ',"epoch":' .. text .. '}', 'EX', ARGV[2])
 redis.call('SADD', KEYS[4], ARGV[8])
+redis.call('SADD', ARGV[18], ARGV[7])  -- a node that was swept for dead may live on
 if KEYS[6] then
   redis.call('SET', KEYS[6], '1', 'EX', ARGV[16])
 end
 if previous_node ~= '' and previous_node ~= ARGV[7] then
   redis.call('SREM', ARGV[6] .. previous_node, ARGV[8])
+  -- pcall: who may not publish has to be able to claim. One that hears it lives, whatever became of its lease.
+  local heard = redis.pcall('PUBLISH', ARGV[5] .. previous_node,
+    '{"type":"session_superseded","chargePointId":' .. ARGV[9] .. ',"nodeId":' .. ARGV[10] .. ',"epoch":' .. text .. '}')
+  if type(heard) == 'number' and heard > 0 then
+    alive = 1
+  end
   if alive == 1 then
-    redis.call('PUBLISH', ARGV[5] .. previous_node,
-      '{"type":"session_superseded","chargePointId":' .. ARGV[9] .. ',"nodeId":' .. ARGV[10] .. ',"epoch":' .. text .. '}')
+    -- Its node is to tell the end. If it dies before it has, whoever sweeps up after it does.
+    local taken = ARGV[17] .. previous_node
+    redis.call('HSET', taken, string.format('%.0f|%s', previous_epoch, ARGV[8]), previous)
+    redis.call('EXPIRE', taken, ARGV[3])
   end
 end
 return {text, previous, alive, kept}

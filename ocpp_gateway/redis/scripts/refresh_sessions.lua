@@ -1,6 +1,7 @@
 -- Writes a node's session records again, with a new lastSeenAt and a new lifetime; finds those that are its no more.
 --
--- KEYS: per session: record, epoch counter, security profile of the last session; then the charge points of our node
+-- KEYS: per session: record, epoch counter, security profile of the last session; then the charge points of our node, and what others
+--       have taken from it (claim_session)
 -- ARGV: 1 seconds a record lives, 2 seconds a counter lives, 3 node id,
 --       then per session: record, epoch, connectedAtMs, security profile, charge point id
 -- Gives: per session that another connection has: its place (from 1), that connection's record
@@ -9,11 +10,11 @@
 -- later connection wins. A security profile that Redis lost, or missed, is kept again.
 
 local superseded, ours_still = {}, {}
-for place = 1, (#KEYS - 1) / 3 do
+for place = 1, (#KEYS - 2) / 3 do
   local record_key, counter_key, profile_key = KEYS[3 * place - 2], KEYS[3 * place - 1], KEYS[3 * place]
   local ours, profile = ARGV[5 * place - 1], ARGV[5 * place + 2]
   local epoch, connected = tonumber(ARGV[5 * place]), tonumber(ARGV[5 * place + 1])
-  local current = redis.call('GET', record_key)
+  local current = redis.call('MGET', record_key)[1]
   local known, theirs, elsewhere = false, false, false
   if current then
     local readable, record = pcall(cjson.decode, current)
@@ -30,16 +31,19 @@ for place = 1, (#KEYS - 1) / 3 do
     superseded[#superseded + 1] = place
     superseded[#superseded + 1] = current
     if elsewhere then
-      redis.call('SREM', KEYS[#KEYS], ARGV[5 * place + 3])
+      redis.call('SREM', KEYS[#KEYS - 1], ARGV[5 * place + 3])
     end
   else
     ours_still[#ours_still + 1] = ARGV[5 * place + 3]
     redis.call('SET', record_key, ours, 'EX', ARGV[1])
-    if redis.call('GET', profile_key) ~= profile then
+    if redis.call('MGET', profile_key)[1] ~= profile then
       redis.call('SET', profile_key, profile)
     end
+    if not known then
+      redis.call('HDEL', KEYS[#KEYS], string.format('%.0f|%s', epoch, ARGV[5 * place + 3]))
+    end
     if not known or redis.call('EXPIRE', counter_key, ARGV[2]) == 0 then
-      local counter = tonumber(redis.call('GET', counter_key) or '0') or 0
+      local counter = tonumber(redis.call('MGET', counter_key)[1] or '0') or 0
       if epoch > counter then
         counter = epoch
       end
@@ -48,6 +52,6 @@ for place = 1, (#KEYS - 1) / 3 do
   end
 end
 if #ours_still > 0 then
-  redis.call('SADD', KEYS[#KEYS], unpack(ours_still))
+  redis.call('SADD', KEYS[#KEYS - 1], unpack(ours_still))
 end
 return superseded

@@ -1,11 +1,15 @@
 -- Deletes a session record if it is still the one that is given back.
 --
--- KEYS: 1 session record, 2 epoch counter, 3 security profile of the last session, 4 charge points of our node
+-- KEYS: 1 session record, 2 epoch counter, 3 security profile of the last session, 4 charge points of our node,
+--       5 what others have taken from our node (claim_session)
 -- ARGV: 1 node id, 2 epoch ('' if the claim's answer never came), 3 connectedAtMs (compared where 2 is ''),
 --       4 seconds a counter lives, 5 security profile of the session if it was not kept yet, else 0, 6 charge point id
 -- Gives: 1 if it was deleted, else 0
 
-local readable, record = pcall(cjson.decode, redis.call('GET', KEYS[1]) or '')
+if ARGV[2] ~= '' then
+  redis.call('HDEL', KEYS[5], ARGV[2] .. '|' .. ARGV[6])
+end
+local readable, record = pcall(cjson.decode, redis.call('MGET', KEYS[1])[1] or '')
 if not (readable and type(record) == 'table') or record.nodeId ~= ARGV[1] then
   redis.call('SREM', KEYS[4], ARGV[6])
   return 0
@@ -17,6 +21,8 @@ if ARGV[2] ~= '' then
 elseif record.connectedAtMs ~= tonumber(ARGV[3]) then
   return 0
 end
+-- First, as a Redis that is full refuses a script's first write, unless it deletes.
+redis.call('DEL', KEYS[1])
 -- The next claim must get a higher epoch, also if the counter expired during a long session.
 if type(record.epoch) == 'number' then
   local counter = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
@@ -28,6 +34,5 @@ end
 if ARGV[5] ~= '0' then
   redis.call('SET', KEYS[3], ARGV[5])
 end
-redis.call('DEL', KEYS[1])
 redis.call('SREM', KEYS[4], ARGV[6])
 return 1
