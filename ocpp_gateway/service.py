@@ -183,7 +183,9 @@ class Gateway(Service):
             token=settings.health_metrics_auth_token,
             problems=self._problems,
             exposition=metrics.exposition,
-            unknown_path=node.refusals.unknown_path,
+            unknown_path=lambda target, peer, forwarded_for: node.refusals.unknown_path(
+                target, node.proxies.client(peer, forwarded_for)
+            ),
             operators=OperatorPorts(sessions=node.cluster.sessions, kick=node.cluster.kick, nodes=node.cluster.nodes),
             # Where charge points have to use TLS there is no way around it.
             ocpp=None if has_tls else OcppResource(node.factory(False)),

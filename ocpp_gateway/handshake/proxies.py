@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ocpp_gateway.handshake.request import RequestHead
+from ocpp_gateway.handshake.request import RequestHead, list_elements
 from ocpp_gateway.ip import Address, Network, unmapped, unmapped_network
 
 MAX_HOPS: Final = 32
@@ -65,15 +65,21 @@ class TrustedProxies:
         schemes = head.elements("x-forwarded-proto")
         if schemes:
             is_secure = _SECURE_BY_SCHEME.get(schemes[-1].lower(), is_secure)
+        return Origin(self.client(peer, head.values("x-forwarded-for")), is_secure)
+
+    def client(self, peer: str, forwarded_for: Iterable[str]) -> str:
+        """The address that a request of ``peer`` with these lines of X-Forwarded-For comes from. Never raises."""
+        if not self.trusts(peer):
+            return peer
         address = peer
-        for hop in reversed(head.elements("x-forwarded-for")[-MAX_HOPS:]):
+        for hop in reversed(list_elements(forwarded_for)[-MAX_HOPS:]):
             parsed = _hop(hop)
             if parsed is None:
                 break
             address = str(parsed)
             if not self._trusts(parsed):
                 break
-        return Origin(address, is_secure)
+        return address
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self.networks)

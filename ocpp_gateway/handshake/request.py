@@ -9,7 +9,7 @@ that is read in two ways: a bare CR or LF, folded lines, blanks before the colon
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -76,8 +76,13 @@ class RequestHead:
 
     def elements(self, name: str) -> list[str]:
         """The elements of a comma-separated list field over all its lines, without blanks and empty ones."""
-        elements = (element.strip() for value in self.values(name) for element in value.split(","))
-        return [element for element in elements if element]
+        return list_elements(self.values(name))
+
+
+def list_elements(lines: Iterable[str]) -> list[str]:
+    """The elements of a comma-separated list field over all its ``lines``, without blanks and empty ones."""
+    elements = (element.strip() for value in lines for element in value.split(","))
+    return [element for element in elements if element]
 
 
 def _fields(lines: list[bytes]) -> dict[str, Sequence[str]]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -91,13 +91,14 @@ class NotHere(Resource):
 
     isLeaf = True
 
-    def __init__(self, unknown_path: Callable[[str, str], None]) -> None:
+    def __init__(self, unknown_path: Callable[[str, str, Sequence[str]], None]) -> None:
         super().__init__()
         self._unknown_path = unknown_path
 
     def render(self, request: Request) -> bytes:
         """Answer 404 and count the scan."""
-        self._unknown_path(request.uri.decode("latin-1"), request.getClientAddress().host)
+        forwarded_for = request.requestHeaders.getRawHeaders("x-forwarded-for", [])
+        self._unknown_path(request.uri.decode("latin-1"), request.getClientAddress().host, forwarded_for)
         return answer(request, NOT_FOUND, b'{"error":"not_found"}')
 
 
@@ -159,7 +160,7 @@ def site(
     token: str,
     problems: Problems,
     exposition: Callable[[], bytes],
-    unknown_path: Callable[[str, str], None],
+    unknown_path: Callable[[str, str, Sequence[str]], None],
     ocpp: IResource | None,
     timeout: float,
     operators: OperatorPorts,

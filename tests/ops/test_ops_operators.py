@@ -82,7 +82,7 @@ async def served(gateway: Gateway, token: str = TOKEN) -> AsyncIterator[int]:
         token=token,
         problems=gateway.problems,
         exposition=lambda: b"",
-        unknown_path=lambda target, address: gateway.scans.append(target),
+        unknown_path=lambda target, address, forwarded_for: gateway.scans.append(target),
         ocpp=None,
         timeout=10.0,
         operators=OperatorPorts(sessions=lambda: gateway.sessions, kick=gateway.kick, nodes=gateway.nodes),

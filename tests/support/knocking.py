@@ -8,9 +8,15 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from support.raw_socket import CLOSE, TEXT, PeerClosed, RawSocket, Response, frame, handshake
+from support.callers import until
+from support.gateway import Gateway
+from support.raw_socket import CLOSE, TEXT, PeerClosed, RawSocket, Response, frame, handshake, http_get, metric
 from support.stations import PASSWORD, basic
+
+ELSEWHERE = (f"127.{high}.{middle}.{low}" for high in (3, 4) for middle in range(250) for low in range(1, 250))
+"""Addresses that nobody else connects from, beside the fixture's."""
 
 HURRY = 16
 """Attempts that a crowd makes at once."""
@@ -79,6 +85,24 @@ def retry_after(answer: Response) -> int:
     assert told.isdecimal(), answer
     assert int(told) >= 1, answer
     return int(told)
+
+
+def lines(gateway: Gateway, name: str, **fields: object) -> list[dict[str, Any]]:
+    """Every log line up to now with ``event`` ``name`` and ``fields``."""
+    # The log comes over a pipe: what a line of later tells has all been read.
+    stranger = next(ELSEWHERE)
+    visit(gateway.ocpp_port, "CP-stranger", None, address=stranger)
+    gateway.wait_for("handshake.refused", peer=stranger)
+    return [line for line in gateway.logged(name) if fields.items() <= line.items()]
+
+
+def nobody_is_left(gateway: Gateway) -> None:
+    """Every connection that was counted in is counted out; as soon as all have gone."""
+    until(lambda: metric(gateway.http_port, "ocpp_sockets") == 0, "all sockets to be counted out", seconds=10)
+    assert metric(gateway.http_port, "ocpp_handshakes_checking") == 0
+    exposed = http_get(gateway.http_port, "/metrics").body
+    assert b"\nocpp_sockets{" in exposed
+    assert b"\nocpp_handshakes_checking " in exposed
 
 
 def _ask(
