@@ -192,9 +192,12 @@ class Sessions:
             session.close(CloseReason.TRANSFERRED)
 
     def kick(self, charge_point_id: str, epoch: int | None = None) -> bool:
-        """An operator's word: close the session, if it is (still) that of ``epoch``. False: there is none."""
+        """An operator's word: close the session, if it is (still) that of ``epoch``. False: there is none.
+
+        One that is closing already may have been taken over: then it is not the one that is meant.
+        """
         session = self._sessions.get(charge_point_id)
-        if session is None or epoch not in (None, session.identity.epoch):
+        if session is None or session.close_reason is not None or epoch not in (None, session.identity.epoch):
             return False
         session.close(CloseReason.KICKED)
         return True

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import redis as redis_py
+from prometheus_client.parser import text_string_to_metric_families
 from support.gateway import PROJECT, Gateway
 from support.raw_socket import RawCharger
 from support.stations import basic
@@ -112,3 +113,16 @@ def members(redis: redis_py.Redis, node_id: str) -> set[str]:
     """The charge points that are on the node, as Redis knows it."""
     found: Any = redis.smembers(f"node-sessions:{node_id}")
     return {each.decode() for each in found}
+
+
+def counted(gateway: Gateway, name: str, **labels: str) -> float:
+    """The sum of the samples ``name`` at /metrics that have ``labels``."""
+    with closing(HTTPConnection("127.0.0.1", gateway.http_port, timeout=15)) as connection:
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+        text = connection.getresponse().read().decode()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
