@@ -24,6 +24,11 @@ class Connection(Protocol):
         ...
 
     @property
+    def has_more(self) -> bool:
+        """Whether the peer has sent more than was taken so far."""
+        ...
+
+    @property
     def last_heard(self) -> float:
         """``clock.monotonic()`` when bytes last came."""
         ...

@@ -130,7 +130,7 @@ class Session:
             return
         self.messages_in += 1
         self.bytes_in += len(data)
-        if self._reading.arrived(is_impatient=self._current is not None):
+        if self._reading.arrived(is_impatient=self._is_hurried):
             self.close(CloseReason.MESSAGE_FLOOD)
             return
         try:
@@ -155,7 +155,7 @@ class Session:
 
     def paced(self) -> None:
         """What is no message has come, and costs as much as one."""
-        if self.close_reason is None and self._reading.arrived(is_impatient=self._current is not None):
+        if self.close_reason is None and self._reading.arrived(is_impatient=self._is_hurried):
             self.close(CloseReason.MESSAGE_FLOOD)
 
     def closed(self, reason: CloseReason) -> None:
@@ -183,6 +183,11 @@ class Session:
             self.connection.life.drain(reason)
 
     # CALLs, one after the other.
+
+    @property
+    def _is_hurried(self) -> bool:
+        """Whether the charge point does not wait for its answers; what it sent is not even read while it is paused."""
+        return self._current is not None or self.connection.has_more
 
     def _queue(self, arrived: _Waiting) -> None:
         if self.connection.course.phase is not Phase.OPEN:

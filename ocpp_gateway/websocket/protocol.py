@@ -191,6 +191,11 @@ class OcppProtocol(HandshakeProtocol):
         self._session_paused = False
         self._read_or_not()
 
+    @property
+    def has_more(self) -> bool:
+        """See session.ports.Connection."""
+        return bool(self.data)
+
     # What the keep-alive asks for (session.keepalive.Pulse).
 
     @property

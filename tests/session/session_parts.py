@@ -121,6 +121,7 @@ class Line:
     closed: CloseReason | None = None
     aborted: bool = False
     last_heard: float = 0.0
+    has_more: bool = False
     life: Lifecycle = field(init=False)
     course: Course = field(init=False)
 
