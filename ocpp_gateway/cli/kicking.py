@@ -14,7 +14,9 @@ from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.nodes import lease_key
 from ocpp_gateway.redis.sessions import SessionRecord, record_key
 
-_SECONDS = 5.0
+_SECONDS = 8.0
+"""A charge point that does not answer the close frame is cut off after five."""
+
 _LOOK_SECONDS = 0.1
 
 

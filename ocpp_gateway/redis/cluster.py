@@ -48,11 +48,16 @@ class Cluster:
 
     async def kick(self, charge_point_id: str) -> bool:
         """End the session of a charge point, be it on another node; whether it has one. Raises StoreUnavailable."""
-        if self.local.kick(charge_point_id):
-            return True
-        record = await self.ownership.current(charge_point_id)
-        if record is None:
-            return False
+        # Redis knows best: a session of ours may be past already, and wait for the end of its connection.
+        try:
+            record = await self.ownership.current(charge_point_id)
+        except StoreUnavailable:
+            if self.local.kick(charge_point_id):
+                return True
+            raise
+        if record is None or record.node_id == self.ownership.node_id:
+            return self.local.kick(charge_point_id)
+        self.local.transferred(charge_point_id, record.epoch - 1)  # if we have one, nobody has told us yet
         heard = await kick(
             self.client, record.node_id, charge_point_id, epoch=record.epoch, actor=_ACTOR, reason="kicked"
         )

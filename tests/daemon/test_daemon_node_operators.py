@@ -21,6 +21,7 @@ from support.nodes import (
     command,
     connected,
     end_of,
+    hears_the_bus,
     is_served,
     json_lines,
     members,
@@ -29,6 +30,7 @@ from support.nodes import (
     records,
     session_path,
     sessions_of,
+    throw_off_the_bus,
 )
 from support.raw_socket import RawCharger
 from support.stations import provision
@@ -196,6 +198,21 @@ def test_a_kick_ends_the_session_that_there_is_and_not_one_that_is_past(
         assert status == 202
         assert end_of(new) == KICKED, "told that it is being closed, the operator counts on it"
     wait_until_gone(redis, charge_point_id)
+
+
+def test_a_kick_ends_the_session_that_there_is_also_where_its_beginning_was_not_heard(
+    pair: Pair, redis: redis_py.Redis, charge_point_id: str
+) -> None:
+    """The node that is asked still takes the charge point for its own."""
+    a, b = pair
+    with connected(a, charge_point_id):
+        throw_off_the_bus(redis, "node-a", "node-b")
+        with connected(b, charge_point_id) as new:
+            assert ask(a, session_path(charge_point_id), method="DELETE")[0] == 202
+            assert not hears_the_bus(redis, "node-a"), "nobody had told it"
+            assert end_of(new) == KICKED
+    wait_until_gone(redis, charge_point_id)
+    until(lambda: hears_the_bus(redis, "node-a"), "the bus")
 
 
 @pytest.mark.parametrize("charge_point_id_of", ["{}", "{}*@|+=._-"])

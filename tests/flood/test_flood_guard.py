@@ -316,3 +316,15 @@ class Traffic(RuleBasedStateMachine):
 
 TestTraffic = Traffic.TestCase
 TestTraffic.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def test_a_long_storm_is_not_held_against_those_who_come_after_it() -> None:
+    clock = ManualClock()
+    gate = guard(clock, handshakes=Rate(10, 1))
+    for number in range(5_000):  # as many as eight minutes would not do
+        gate.admit("10.0.0.2", f"CP-{number}")
+    assert gate.admit("10.0.0.2", "CP-1") == ("overloaded", pytest.approx(30.0))
+    for waited in (10, 20):
+        clock.advance(10)
+        gate.admit("10.0.0.3", f"CP-{waited}")
+        assert gate.admit("10.0.0.3", "CP-2") == ("overloaded", pytest.approx(30 - waited, abs=0.5))

@@ -163,3 +163,20 @@ def test_the_origin_is_always_an_address_whatever_is_sent(lines: list[str]) -> N
 def test_where_all_hops_are_ours_the_left_most_is_the_origin(hops: list[str]) -> None:
     assert address(", ".join(hops)) == hops[0]
     assert any(ip_address(hops[0]) in ip_network(network) for network in ("10.0.0.0/24", "2001:db8:1::/48"))
+
+
+@pytest.mark.parametrize(
+    ("of_whom", "is_shared"),
+    [
+        (PROXY, True),
+        (f"::ffff:{PROXY}", True),
+        ("2001:db8:1::7", True),
+        ("", True),
+        ("unknown", True),  # a PROXY header that does not say
+        ("/run/gateway.sock", True),
+        (CLIENT, False),
+        ("2001:db8:2::7", False),
+    ],
+)
+def test_an_address_that_stands_for_anybody(of_whom: str, is_shared: bool) -> None:
+    assert TRUSTED.is_shared(of_whom) is is_shared

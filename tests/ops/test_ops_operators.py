@@ -346,3 +346,28 @@ async def test_a_request_with_a_body_is_refused_before_it_does_anything() -> Non
         answer = await deferToThread(talk)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert gateway.kicked == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_looks_for_few_among_many_holds_nobody_up_either() -> None:
+    looked_at: list[int] = [0]
+    most_a_turn = [0]
+    ended: Deferred[None] = Deferred()
+
+    def many() -> Iterator[Mapping[str, Any]]:
+        for number in range(300_000):
+            looked_at[0] += 1
+            yield {"chargePointId": f"CP-{number}", "tenantId": "acme" if number == 299_999 else "other"}
+        ended.callback(None)
+
+    def turn(before: int) -> None:
+        most_a_turn[0] = max(most_a_turn[0], looked_at[0] - before)
+        if not ended.called:
+            reactor.callLater(0, turn, looked_at[0])
+
+    async with served(Gateway(sessions=many())) as port:
+        turn(0)
+        listed = await ask(port, "GET", "/sessions?tenant=acme")
+    assert ended.called
+    assert [each["chargePointId"] for each in listed.json] == ["CP-299999"]
+    assert most_a_turn[0] < 150_000  # as many as hundredths of a second allow, and not all at once

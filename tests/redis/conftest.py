@@ -7,10 +7,11 @@ from uuid import uuid4
 
 import pytest
 import pytest_twisted
-from redis_support import connected_client
+from redis_support import Listener, connected_client
 
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
+from ocpp_gateway.redis.ownership import node_channel
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,10 @@ async def client(redis_server: EmbeddedRedis) -> AsyncIterator[RedisClient]:
     client = await connected_client(redis_server.url, prefix=f"test-{uuid4().hex}")
     yield client
     await client.close()
+
+
+@pytest.fixture
+def bus_of_node_a(redis_server: EmbeddedRedis, client: RedisClient) -> Iterator[Listener]:
+    listener = Listener(redis_server, client.key(node_channel("node-a")))
+    yield listener
+    listener.close()

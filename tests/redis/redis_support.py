@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import os
 import select
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -27,6 +28,7 @@ from twisted.protocols.portforward import ProxyFactory, ProxyServer
 
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.redis.client import RedisClient
+from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.url import RedisUrl
 
 
@@ -109,6 +111,30 @@ def log_line(containing: str) -> Iterator[Deferred[str]]:
         yield found.addTimeout(20, reactor)
     finally:
         globalLogPublisher.removeObserver(observe)
+
+
+class Listener:
+    """Hears what is published, over a plain connection of its own."""
+
+    def __init__(self, server: EmbeddedRedis, channel: str) -> None:
+        self.connection = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        self.lines = self.connection.makefile("rb")
+        self.connection.sendall(f"AUTH {server.password}\r\nSUBSCRIBE {channel}\r\n".encode())
+        assert self.lines.readline() == b"+OK\r\n"
+        self.read_message()
+
+    def read_message(self) -> bytes:
+        parts = int(self.lines.readline()[1:])
+        message = b""
+        for _ in range(parts):
+            header = self.lines.readline()
+            if header[:1] == b"$":
+                message = self.lines.read(int(header[1:]) + 2)[:-2]
+        return message
+
+    def close(self) -> None:
+        self.lines.close()
+        self.connection.close()
 
 
 class FlakyProxyServer(ProxyServer):

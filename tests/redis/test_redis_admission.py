@@ -166,3 +166,27 @@ async def test_the_script_counts_as_the_local_limits_do(client: RedisClient) -> 
         assert milliseconds / 1000 == pytest.approx(wait, abs=0.002)
         refused += wait > 0
     assert 50 < refused < 250
+
+
+# An address that stands for anybody: a proxy's that names no client.
+
+
+async def test_nobody_pays_for_the_others_behind_a_shared_address(client: RedisClient) -> None:
+    ours = await identities(client, per_address=ONCE, per_charge_point=Rate(0.01, 3))
+    await client.set(ban_key(OURS, None), b"{}", expire=50)
+    for _ in range(3):
+        for name in ("CP-001", "CP-002"):
+            assert await ours.look_up(name, None, OURS, is_shared=True) == Found(RECORD, is_revoked=False)
+    assert [key async for page in client.scan("*", beginning="rate:") for key in page if "|" not in key] == []
+    assert 99 < (await ours.look_up("CP-001", None, OURS, is_shared=True)).wait_seconds <= 100
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_ban_of_a_charge_point_holds_there_all_the_same(client: RedisClient, is_known: bool) -> None:
+    ours = await identities(client)
+    await client.set(ban_key(OURS, "CP-001"), b"{}", expire=50)
+    await client.set(ban_key(OURS, None), b"{}", expire=500)
+    if is_known:
+        await client.set(known_pair_key(OURS, "CP-001"), b"1")
+    assert 49 < (await ours.look_up("CP-001", None, OURS, is_shared=True)).ban_seconds <= 50
+    assert await ours.look_up("CP-002", None, OURS, is_shared=True) == Found(RECORD, is_revoked=False)

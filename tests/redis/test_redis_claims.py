@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import Any
 
 import pytest
 from adapters.adapter_ports import CALLER
-from redis_support import connected_client, connection_change, using
+from redis_support import Listener, connected_client, connection_change, using
 from routing.memory_bus import MemoryBus
 from routing.routing_parts import security_events
 from support.manual_clock import ManualClock
@@ -346,3 +347,48 @@ async def test_an_attempt_with_a_lower_profile_takes_nothing_over(client: RedisC
     assert refused.value.reason == "profile_downgrade"
     assert theirs.bus.records == []
     assert (await stored(client) or {})["nodeId"] == "node-a"
+
+
+# The node that had it: dead, or only without its lease.
+
+
+async def test_a_node_without_a_lease_that_listens_is_alive(
+    client: RedisClient, bus_of_node_a: Listener, logged: list[LogEvent]
+) -> None:
+    """Its lease expired while Redis was away: the others are back before it has renewed it."""
+    ours, theirs = Node(client, "node-a"), Node(client, "node-b")
+    await ours.claim()
+    assert await theirs.claim(MOMENT + 1000) == 2
+    assert json.loads(bus_of_node_a.read_message()) == {
+        "type": "session_superseded",
+        "chargePointId": "CP-001",
+        "nodeId": "node-b",
+        "epoch": 2,
+    }
+    assert theirs.lost == []  # it tells the end itself
+    assert [record.event["eventType"] for record in theirs.bus.records] == ["SessionTakenOver"]
+    assert [line["event"] for line in logged] == ["session.taken_over"]
+
+
+async def test_one_with_a_lease_that_does_not_listen_is_alive_too(client: RedisClient) -> None:
+    ours, theirs = Node(client, "node-a"), Node(client, "node-b")
+    await client.set(lease_key("node-a"), b"{}")
+    await ours.claim()
+    await theirs.claim(MOMENT + 1000)
+    assert theirs.lost == []
+    assert len(theirs.bus.records) == 1
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_who_may_not_publish_claims_all_the_same(own_server: EmbeddedRedis, is_alive: bool) -> None:
+    async with using(await connected_client(own_server.url)) as admin:
+        await admin._call("ACL", "SETUSER", "gateway", "on", ">secret", "~*", "+@all", "resetchannels")
+        await node(admin, "node-a").claim(record("node-a"))
+        if is_alive:
+            await admin.set(lease_key("node-a"), b"{}")
+        url = f"redis://gateway:secret@127.0.0.1:{own_server.port}/0"
+        async with using(await connected_client(url)) as client:
+            theirs = Node(client, "node-b")
+            assert await theirs.claim(MOMENT + 1000) == 2
+        assert (await stored(admin) or {})["nodeId"] == "node-b"
+        assert len(theirs.lost) == (0 if is_alive else 1)

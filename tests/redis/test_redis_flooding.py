@@ -234,3 +234,15 @@ async def test_without_redis_nothing_is_counted_and_that_is_said(own_server: Emb
         ours = store(client)
         await reason_of(ours.failed(OURS, "CP-001", "basic_invalid"))
         await reason_of(ours.lift(OURS))
+
+
+async def test_a_shared_address_is_not_to_blame(client: RedisClient) -> None:
+    ours = store(client, address_failures=2)
+    for _ in range(2):
+        assert await ours.failed(OURS, "CP-001", "basic_invalid", is_shared=True) is None
+    ban = await ours.failed(OURS, "CP-001", "basic_invalid", is_shared=True)
+    assert ban is not None
+    assert (ban.address, ban.charge_point_id, ban.count) == (OURS, "CP-001", 3)
+    assert await listed(ours) == {(OURS, "CP-001")}
+    assert await client.get(f"rate:failures:{OURS}") is None
+    assert await fail(ours, 1, charge_point_id="CP-002") is None, "it is the first one of the address"

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import pytest
-from redis_support import connected_client, reason_of, using
+from redis_support import Listener, connected_client, reason_of, using
 from test_redis_sessions import RECORD
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.nodes import lease_key
-from ocpp_gateway.redis.ownership import Ownership, Release, node_channel
+from ocpp_gateway.redis.ownership import Ownership, Release
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.sessions import SessionRecord
 
+HSET = Script("hset", b"return redis.call('HSET', KEYS[1], unpack(ARGV))")
 TTL = Script("ttl", b"return redis.call('TTL', KEYS[1])")
 
 
@@ -45,39 +45,6 @@ def record(
 async def stored(client: RedisClient, number: int = 1) -> dict[str, Any] | None:
     raw = await client.get(f"sessions:CP-{number:03d}")
     return None if raw is None else json.loads(raw)
-
-
-class Listener:
-    """Hears what is published, over a plain connection of its own."""
-
-    def __init__(self, server: EmbeddedRedis, channel: str) -> None:
-        import socket
-
-        self.connection = socket.create_connection(("127.0.0.1", server.port), timeout=5)
-        self.lines = self.connection.makefile("rb")
-        self.connection.sendall(f"AUTH {server.password}\r\nSUBSCRIBE {channel}\r\n".encode())
-        assert self.lines.readline() == b"+OK\r\n"
-        self.read_message()
-
-    def read_message(self) -> bytes:
-        parts = int(self.lines.readline()[1:])
-        message = b""
-        for _ in range(parts):
-            header = self.lines.readline()
-            if header[:1] == b"$":
-                message = self.lines.read(int(header[1:]) + 2)[:-2]
-        return message
-
-    def close(self) -> None:
-        self.lines.close()
-        self.connection.close()
-
-
-@pytest.fixture
-def bus_of_node_a(redis_server: EmbeddedRedis, client: RedisClient) -> Iterator[Listener]:
-    listener = Listener(redis_server, client.key(node_channel("node-a")))
-    yield listener
-    listener.close()
 
 
 async def test_a_claim_writes_the_record_with_the_first_epoch(client: RedisClient) -> None:
@@ -387,3 +354,38 @@ async def test_current_is_who_has_it_while_the_node_lives(client: RedisClient) -
     assert await ours.current("CP-001") is None
     await client.set(lease_key("node-a"), b"{}")
     assert await ours.current("CP-001") == claim.record
+
+
+# What is in Redis and should not be: a key of another type, or no room for more.
+
+
+async def test_a_key_of_another_type_costs_nobody_else(client: RedisClient) -> None:
+    ours = node(client, "node-a")
+    claims = [await ours.claim(record(number=number)) for number in range(4)]
+    for number, beginning in enumerate(("sessions", "security-profiles", "session-epochs")):
+        key = f"{beginning}:CP-{number:03d}"
+        await client.delete(key)
+        await client.run(HSET, [key], ["a", "b"])
+    await client.delete("sessions:CP-002", "sessions:CP-003")
+    assert await ours.refresh([claim.record for claim in claims]) == []
+    assert [(await stored(client, number) or {}).get("epoch") for number in range(4)] == [1] * 4
+    for key in ("sessions:CP-000", "session-epochs:CP-002"):
+        await client.delete(key)
+        await client.run(HSET, [key], ["a", "b"])
+    assert await ours.release("CP-000", 1) is Release.NOT_OURS
+    assert await ours.release("CP-002", 1) is Release.DELETED
+    assert await ours.release("CP-003", 1) is Release.DELETED
+    assert ours.owed == 0
+
+
+async def test_a_redis_that_is_full_takes_sessions_back(own_server: EmbeddedRedis) -> None:
+    async with using(await connected_client(own_server.url)) as client:
+        ours = node(client, "node-a")
+        for number in range(2):
+            await ours.claim(record(number=number))
+        await client._call("CONFIG", "SET", "maxmemory", "1")
+        assert [await ours.release(f"CP-{number:03d}", 1) for number in range(2)] == [Release.DELETED] * 2
+        assert [await stored(client, number) for number in range(2)] == [None] * 2
+        await reason_of(ours.claim(record()))
+        await client._call("CONFIG", "SET", "maxmemory", "0")
+        assert (await ours.claim(record(connected_at_ms=record().connected_at_ms + 1))).epoch == 2

@@ -110,3 +110,13 @@ def test_an_earlier_gateways_record_without_it_can_be_read(member: str, is_read:
     members = json.loads(FULL.encode())
     del members[member]
     assert SessionRecord.parse(json.dumps({**members, "more": 1}).encode()) == attrs.evolve(FULL, **is_read)
+
+
+@pytest.mark.parametrize("member", ["securityProfile", "calls", "bytesIn", "bytesOut", "epoch"])
+@pytest.mark.parametrize("value", [-1, 1 << 63, 10**40])
+def test_a_number_that_could_not_be_written_again_is_no_record(member: str, value: int) -> None:
+    members = json.loads(FULL.encode())
+    assert SessionRecord.parse(json.dumps({**members, member: value}).encode()) is None
+    most = SessionRecord.parse(json.dumps({**members, member: (1 << 63) - 1}).encode())
+    assert most is not None
+    assert json.loads(most.encode())[member] == (1 << 63) - 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,12 +21,14 @@ from ocpp_gateway.redis import sweeping
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.nodes import KNOWN_NODES, NodeLease, lease_key
-from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership import Ownership, Release
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, record_key
+from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, node_taken_key, record_key
 from ocpp_gateway.redis.sweeping import Sweeper
 
 ADD = Script("add", b"return redis.call('SADD', KEYS[1], unpack(ARGV))")
+HLEN = Script("hlen", b"return redis.call('HLEN', KEYS[1])")
+HSET = Script("hset", b"return redis.call('HSET', KEYS[1], unpack(ARGV))")
 TTL = Script("ttl", b"return redis.call('TTL', KEYS[1])")
 DEAD = "node-a"
 
@@ -79,6 +83,7 @@ class Sweep:
         node_id: str = "node-b",
         patience: float = 0.0,
         lost: Callable[[SessionRecord], None] = lambda _: None,
+        born_ms: int | None = None,
     ) -> None:
         self.told: list[SessionRecord] = []
         self.also = lost
@@ -86,7 +91,7 @@ class Sweep:
         self.sweeper = Sweeper(
             client=client,
             clock=clock,
-            born_ms=int(clock.now() * 1000),
+            born_ms=int(clock.now() * 1000) if born_ms is None else born_ms,
             node_id=node_id,
             interval=10,
             patience=patience,
@@ -294,7 +299,140 @@ async def test_a_first_round_that_fails_does_not_count(own_server: EmbeddedRedis
         assert await ours.round() == records
 
 
+async def test_a_node_began_when_it_says_whatever_its_clock_says_since(client: RedisClient) -> None:
+    born_ms = 1_767_323_105_678
+    (mine,) = await leave(client, 1, connected_at_ms=born_ms)
+    set_back = ManualClock(wall=born_ms / 1000 - 60)
+    assert await Sweep(client, set_back, node_id=DEAD, born_ms=born_ms).round() == []
+    assert await client.get(record_key(name(0))) == mine.encode()
+    set_forward = ManualClock(wall=born_ms / 1000 + 60)
+    assert await Sweep(client, set_forward, node_id=DEAD, born_ms=born_ms).round() == []
+    assert await left(client) == [record_key(name(0))]
+
+
+# What others took from a node that was killed before it could tell the end of it.
+
+
+def owner(client: RedisClient, node_id: str) -> Ownership:
+    return Ownership(client=client, node_id=node_id, session_ttl=60)
+
+
+async def take_over(client: RedisClient, number: int = 0, **options: Any) -> SessionRecord:
+    """A session of DEAD, which is alive yet, that node-c takes over; as it was."""
+    await client.set(lease_key(DEAD), b"{}")
+    await client.set(lease_key("node-c"), b"{}")
+    claim = await owner(client, DEAD).claim(record(number, epoch=0, **options))
+    await owner(client, "node-c").claim(record(number, "node-c", epoch=0, connected_at_ms=1_700_000_010_000))
+    return claim.record
+
+
+async def taken(client: RedisClient) -> int:
+    count: int = await client.run(HLEN, [node_taken_key(DEAD)], [])
+    return count
+
+
+async def test_what_was_taken_from_a_node_that_died_before_it_told_is_told_once(
+    client: RedisClient, redis_server: EmbeddedRedis
+) -> None:
+    records = [await take_over(client, number) for number in range(60)]
+    await client.delete(lease_key(DEAD))
+    async with several(redis_server, client, 2) as clients:
+        sweeps = [Sweep(other, node_id=f"node-{number}") for number, other in enumerate(clients)]
+        await gatherResults([Deferred.fromCoroutine(sweep.round()) for sweep in sweeps])
+    assert by_name([one for sweep in sweeps for one in sweep.told]) == records
+    assert await taken(client) == 0
+    assert len(await left(client)) == 60, "those of node-c"
+    assert await members(client, KNOWN_NODES) == ["node-c"]
+    assert await Sweep(client).round() == []
+
+
+async def test_not_while_it_lives(client: RedisClient) -> None:
+    await take_over(client)
+    assert await Sweep(client).round() == []
+    assert await taken(client) == 1
+
+
+async def test_it_is_kept_as_long_as_an_epoch(client: RedisClient) -> None:
+    await take_over(client)
+    assert 86_400 < await client.run(TTL, [node_taken_key(DEAD)], []) <= 30 * 86_400
+
+
+async def test_what_its_node_told_is_not_told_again(client: RedisClient) -> None:
+    (first, second) = [await take_over(client, number) for number in range(2)]
+    assert await owner(client, DEAD).release(first.charge_point_id, first.epoch) is Release.NOT_OURS
+    await client.delete(lease_key(DEAD))
+    assert await Sweep(client).round() == [second]
+
+
+async def test_nor_what_it_has_again(client: RedisClient) -> None:
+    """Redis lost the claim that took it over: its first node writes it again, and goes on with it."""
+    ours = owner(client, DEAD)
+    await client.set(lease_key(DEAD), b"{}")
+    mine = (await ours.claim(record(0, epoch=0))).record
+    await owner(client, "node-c").claim(record(0, "node-c", epoch=0))
+    assert await taken(client) == 1
+    await client.delete(record_key(mine.charge_point_id))
+    assert await ours.refresh([mine]) == []
+    assert await client.get(record_key(mine.charge_point_id)) == mine.encode()
+    await client.delete(lease_key(DEAD))
+    assert await Sweep(client).round() == [mine]
+    assert await Sweep(client).round() == []
+
+
+async def test_nor_one_whose_claim_was_never_answered(own_server: EmbeddedRedis) -> None:
+    """It was carried out all the same, and taken over before it could be given back: nobody was ever connected."""
+    async with using(await connected_client(own_server.url, timeout=0.3)) as client:
+        ours = owner(client, DEAD)
+        await client.set(lease_key(DEAD), b"{}")
+        await client.set(lease_key("node-c"), b"{}")
+        await ours.claim(record(2, epoch=0))  # now the server has the script
+        os.kill(own_server.pid, signal.SIGSTOP)
+        try:
+            await reason_of(ours.claim(record(1, epoch=0)))
+        finally:
+            os.kill(own_server.pid, signal.SIGCONT)
+        await client.when_connected(10)
+        theirs = await owner(client, "node-c").claim(record(1, "node-c", epoch=0, connected_at_ms=1_700_000_010_000))
+        assert theirs.epoch == 2
+        assert await taken(client) == 1
+        await ours.settle()
+        assert (ours.owed, await taken(client)) == (0, 0)
+
+
+async def test_what_was_taken_from_our_former_life_is_told_by_us(client: RedisClient) -> None:
+    before = await take_over(client, 0, connected_at_ms=1_700_000_000_000)
+    await take_over(client, 1, connected_at_ms=1_700_000_005_000)
+    ours = Sweep(client, node_id=DEAD, born_ms=1_700_000_005_000)
+    assert await ours.round() == [before]
+    assert await taken(client) == 1
+
+
+async def test_a_claim_of_a_node_makes_it_known(client: RedisClient) -> None:
+    """One that was swept for dead may live on, and die in earnest before it renews its lease."""
+    claim = await owner(client, DEAD).claim(record(0, epoch=0))
+    assert await members(client, KNOWN_NODES) == [DEAD]
+    assert await Sweep(client).round() == [claim.record]
+
+
 # What should not be there.
+
+
+async def test_a_key_of_another_type_is_in_nobodys_way(client: RedisClient) -> None:
+    records = await leave(client, 4)
+    await client.delete(record_key(name(1)))
+    for key in (record_key(name(1)), "session-epochs:CP-0002"):
+        await client.run(HSET, [key], ["a", "b"])
+    assert await Sweep(client).round() == [records[0], *records[2:]]
+    assert await members(client, node_sessions_key(DEAD)) == []
+
+
+async def test_a_redis_that_is_full_lets_the_dead_go(own_server: EmbeddedRedis) -> None:
+    async with using(await connected_client(own_server.url)) as client:
+        records = await leave(client, 3)
+        await client._call("CONFIG", "SET", "maxmemory", "1")
+        assert await Sweep(client).round() == records
+        assert await left(client) == []
+        assert await members(client, KNOWN_NODES) == []
 
 
 async def test_junk_is_cleared_away_and_told_to_nobody(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -394,6 +394,48 @@ class SlowAdapter:
         return await self.asked
 
 
+class TestTakenOver:
+    """What is not with Kafka when another has the charge point is not ours to publish: it is asked for the answer."""
+
+    @pytest.mark.parametrize("is_ours", [True, False])
+    def test_while_the_adapter_was_asking(self, world: World, is_ours: bool) -> None:
+        slow, said = SlowAdapter(), Said()
+        call = decode(b'[2,"m-1","Heartbeat",{}]', V16)
+        assert isinstance(call, Call)
+        world.uplink.take(station(adapter=slow), call, said.finish, said.give_up, lambda: is_ours)
+        assert len(world.holds) == 1
+        slow.asked.callback(Answer(lambda now: b"{}"))
+        world.bus.settle()
+        assert len(world.bus.records) == len(said.frames) == int(is_ours)
+        assert world.outcomes == ["answered" if is_ours else "superseded"]
+        assert said.given_up == 0
+        assert len(world.holds) == 0
+
+    def test_while_it_waited_for_room(self, schemas: Schemas) -> None:
+        world = World(schemas, MemoryBus(room=1))
+        world.say("Heartbeat", {})
+        said, mine = Said(), [True]
+        call = decode(json.dumps([2, "m-2", "StartTransaction", START]).encode(), V16)
+        assert isinstance(call, Call)
+        world.uplink.take(station(V16, world.store), call, said.finish, said.give_up, lambda: mine[0])
+        mine[0] = False
+        world.bus.settle()
+        assert [record.event["messageId"] for record in world.bus.records] == ["m-1"]
+        assert said.nothing_yet
+        assert world.outcomes == ["answered", "superseded"]
+        assert len(world.holds) == 0
+
+    def test_what_kafka_has_already_is_answered(self, world: World) -> None:
+        said, mine = Said(), [True]
+        call = decode(json.dumps([2, "m-1", "StartTransaction", START]).encode(), V16)
+        assert isinstance(call, Call)
+        world.uplink.take(station(V16, world.store), call, said.finish, said.give_up, lambda: mine[0])
+        mine[0] = False
+        world.bus.settle()
+        assert len(said.frames) == 1
+        assert world.outcomes == ["answered"]
+
+
 class TestAdapter:
     def test_an_answer_that_comes_too_late_is_not_published(self, world: World) -> None:
         """The charge point has been sent away, and will ask again: published now it would only be a duplicate."""

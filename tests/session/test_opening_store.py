@@ -11,6 +11,8 @@ from attrs import define, field
 from session_parts import Fleet, Line, certificate, raw_record
 from twisted.internet.defer import Deferred
 
+from ocpp_gateway.adapters.answers import Caller
+from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.credentials import Credentials
 from ocpp_gateway.flood.admission import Admission
 from ocpp_gateway.flood.cooldown import LogCooldown
@@ -46,6 +48,7 @@ class Store:
     records: dict[str, bytes] = field(factory=dict)
     looked_up: Deferred[None] = field(factory=Deferred)
     claimed: Deferred[None] = field(factory=Deferred)
+    moments: list[int] = field(factory=list)
 
     async def look_up(self, charge_point_id: str, fingerprint: str | None, address: str, *, is_shared: bool) -> Found:
         found = Found(self.records.get(charge_point_id), False)
@@ -55,7 +58,8 @@ class Store:
     async def look_up_all(self, wanted: Any) -> tuple[bytes | None, list[Found]]:
         return self.store_id, [Found(self.records.get(charge_point_id), False) for charge_point_id, _ in wanted]
 
-    async def claim_session(self, *_: Any, **__: Any) -> int:
+    async def claim_session(self, caller: Caller, version: OcppVersion, connected_at_ms: int, **_: Any) -> int:
+        self.moments.append(connected_at_ms)
         await self.claimed
         return 1
 
@@ -67,12 +71,8 @@ class Store:
         self.store_id = b"after"
 
 
-@pytest.mark.parametrize("lost_during", ["looked_up", "claimed"])
-def test_who_was_let_in_by_a_store_that_is_no_more_stays(schemas: Schemas, lost_during: str) -> None:
-    store = Store(records={"CP-001": raw_record(CALLER, auth={"type": "mtls"})})
-    fleet = Fleet(schemas, store)
-    shown = certificate(not_before=fleet.clock.now() - 10, not_after=fleet.clock.now() + 10)
-    opening = Opening(
+def opening_of(fleet: Fleet, store: Store, *, started_at_ms: int = 0) -> Opening:
+    return Opening(
         identity_pattern=PATTERN,
         close_on_mismatch=False,
         proxies=TrustedProxies.parse(()),
@@ -84,18 +84,29 @@ def test_who_was_let_in_by_a_store_that_is_no_more_stays(schemas: Schemas, lost_
         adapters={OcppVersion.V16: adapter_of(OcppVersion.V16, MemoryStore())},
         stamps=EventStamps(),
         node_id="node-a",
-        started_at_ms=0,
+        started_at_ms=started_at_ms,
         record_log=RecordLog(LogCooldown(fleet.clock, seconds=300, max_entries=100)),
         counters=fleet.counts,
         clock=fleet.clock,
     )
-    request = Request(
+
+
+def request_with(shown: ClientCertificate) -> Request:
+    return Request(
         path=parse_target("/ocpp/1.6/CP-001", PATTERN),
         offer=offered(["ocpp1.6"]),
         credentials=Credentials.from_headers({}),
         origin=Origin("192.0.2.1", True),
         certificate=shown,
     )
+
+
+@pytest.mark.parametrize("lost_during", ["looked_up", "claimed"])
+def test_who_was_let_in_by_a_store_that_is_no_more_stays(schemas: Schemas, lost_during: str) -> None:
+    store = Store(records={"CP-001": raw_record(CALLER, auth={"type": "mtls"})})
+    fleet = Fleet(schemas, store)
+    shown = certificate(not_before=fleet.clock.now() - 10, not_after=fleet.clock.now() + 10)
+    opening, request = opening_of(fleet, store), request_with(shown)
     verdict: Deferred[Admitted] = Deferred.fromCoroutine(opening.admit(request))
     if lost_during == "claimed":
         store.looked_up.callback(None)
@@ -112,3 +123,22 @@ def test_who_was_let_in_by_a_store_that_is_no_more_stays(schemas: Schemas, lost_
     Deferred.fromCoroutine(fleet.watch.round())
     assert session.close_reason is None
     assert fleet.revoked() == []
+
+
+@pytest.mark.parametrize("late_by_ms", [-5000, 60_000])
+def test_nobody_connected_before_the_node_began_however_its_clock_is_set(schemas: Schemas, late_by_ms: int) -> None:
+    """What is of this node and earlier is taken for what a former life left behind."""
+    store = Store(records={"CP-001": raw_record(CALLER, auth={"type": "mtls"})})
+    fleet = Fleet(schemas, store)
+    now_ms = int(fleet.clock.now() * 1000)
+    opening = opening_of(fleet, store, started_at_ms=now_ms + late_by_ms)
+    shown = certificate(not_before=fleet.clock.now() - 10, not_after=fleet.clock.now() + 10)
+    results: list[Admitted] = []
+    Deferred.fromCoroutine(opening.admit(request_with(shown))).addCallback(results.append)
+    store.looked_up.callback(None)
+    store.claimed.callback(None)
+    (admitted,) = results
+    assert admitted.session is not None
+    moment = max(now_ms, now_ms + late_by_ms)
+    assert admitted.session[0].connected_at_ms == moment
+    assert store.moments == [moment]

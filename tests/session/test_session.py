@@ -349,3 +349,56 @@ def test_a_session_that_is_closing_is_not_revoked_besides(schemas: Schemas, warn
     assert world.session.close_reason is CloseReason.REPLACED
     assert world.security_bus.records == []
     assert warnings == []
+
+
+# Somebody else has the charge point, and is asked what we did not answer.
+
+
+@pytest.mark.parametrize("reason", [CloseReason.REPLACED, CloseReason.TRANSFERRED])
+def test_what_had_not_gone_to_kafka_when_another_took_over_goes_there_from_him(
+    schemas: Schemas, reason: CloseReason
+) -> None:
+    world = World(schemas)
+    world.bus.congested = True
+    world.say("StartTransaction", START)
+    world.session.close(reason)
+    world.bus.settle()
+    assert world.bus.records == []
+    assert world.counts.calls == ["superseded"]
+    assert len(world.holds) == 0
+    world.session.closed(CloseReason.CONNECTION_LOST)
+    world.done()
+
+
+@pytest.mark.parametrize("reason", [CloseReason.KICKED, CloseReason.STALE, CloseReason.MESSAGE_FLOOD])
+def test_whoever_is_only_sent_away_is_published_all_the_same(schemas: Schemas, reason: CloseReason) -> None:
+    world = World(schemas)
+    world.bus.congested = True
+    world.say("StartTransaction", START)
+    world.session.close(reason)
+    world.bus.settle()
+    assert len(world.bus.records) == 1
+    world.done()
+    assert world.counts.calls == ["answered"]
+
+
+def test_what_is_dropped_is_not_counted_as_sent(schemas: Schemas) -> None:
+    world = World(schemas)
+    world.say("Heartbeat", {})
+    world.bus.settle()
+    sent = (world.session.messages_out, world.session.bytes_out)
+    assert sent[0] == 1
+    assert sent[1] > 40
+    world.say("Heartbeat", {}, "2")
+    world.session.close(CloseReason.KICKED)
+    world.done()
+    assert (world.session.messages_out, world.session.bytes_out) == sent
+    assert len(world.line.sent) == 1
+
+
+def test_what_is_sent_while_the_gateway_stops_counts(schemas: Schemas) -> None:
+    world = World(schemas)
+    world.say("Heartbeat", {})
+    world.session.close_when_answered(CloseReason.SERVICE_RESTART)
+    world.done()
+    assert world.session.messages_out == len(world.line.sent) == 1

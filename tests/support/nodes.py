@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import redis as redis_py
 from prometheus_client.parser import text_string_to_metric_families
+from support.callers import until
 from support.gateway import PROJECT, Gateway
 from support.raw_socket import RawCharger
 from support.stations import basic
@@ -126,3 +127,19 @@ def counted(gateway: Gateway, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def hears_the_bus(redis: redis_py.Redis, node_id: str) -> bool:
+    """Whether anybody would hear what is said to the node."""
+    heard: Any = redis.pubsub_numsub(f"node-bus:{node_id}")
+    return bool(heard[0][1])
+
+
+def throw_off_the_bus(redis: redis_py.Redis, node_id: str, *others: str) -> None:
+    """Cut the node's connection to the bus, made again in 0.2 s at the earliest; ``others`` are on it then."""
+    for client in redis.client_list(_type="pubsub"):
+        redis.client_kill_filter(_id=client["id"])
+        if not hears_the_bus(redis, node_id):
+            return
+        until(lambda: all(hears_the_bus(redis, other) for other in others), "the others' bus")
+    raise AssertionError(f"{node_id} was not on the bus")

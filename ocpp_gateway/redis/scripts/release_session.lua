@@ -8,6 +8,15 @@
 
 if ARGV[2] ~= '' then
   redis.call('HDEL', KEYS[5], ARGV[2] .. '|' .. ARGV[6])
+else
+  for _, field in ipairs(redis.call('HKEYS', KEYS[5])) do
+    if string.match(field, '^%d+|(.*)$') == ARGV[6] then
+      local readable, record = pcall(cjson.decode, redis.call('HGET', KEYS[5], field))
+      if readable and type(record) == 'table' and record.connectedAtMs == tonumber(ARGV[3]) then
+        redis.call('HDEL', KEYS[5], field)
+      end
+    end
+  end
 end
 local readable, record = pcall(cjson.decode, redis.call('MGET', KEYS[1])[1] or '')
 if not (readable and type(record) == 'table') or record.nodeId ~= ARGV[1] then
@@ -25,7 +34,7 @@ end
 redis.call('DEL', KEYS[1])
 -- The next claim must get a higher epoch, also if the counter expired during a long session.
 if type(record.epoch) == 'number' then
-  local counter = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+  local counter = tonumber(redis.call('MGET', KEYS[2])[1] or '0') or 0
   if record.epoch > counter then
     counter = record.epoch
   end

@@ -27,7 +27,7 @@ for place = 1, #ARGV - 3 do
     redis.call('DEL', record_key)  -- first: what a full Redis does not refuse (release_session)
     -- The next claim must get a higher epoch, also if the counter expired during a long session.
     if type(record.epoch) == 'number' then
-      local counter = tonumber(redis.call('GET', counter_key) or '0') or 0
+      local counter = tonumber(redis.call('MGET', counter_key)[1] or '0') or 0
       if record.epoch > counter then
         counter = record.epoch
       end
@@ -55,7 +55,7 @@ if #ARGV == 3 then
     end
   end
 end
-if not born and redis.call('EXISTS', KEYS[2]) == 0 then
+if not born and redis.call('EXISTS', KEYS[2], KEYS[4]) == 0 then
   redis.call('SREM', KEYS[3], ARGV[1])
 end
 return deleted
