@@ -53,6 +53,11 @@ class MessageLimits:
     """Seconds of flooding after which it is enough; 0: never."""
 
     node: NodePace | None = None
+    is_off: bool = field(init=False)
+
+    @is_off.default
+    def _is_off(self) -> bool:
+        return self.rate.is_off and self.node is None
 
 
 @define(eq=False, weakref_slot=False)

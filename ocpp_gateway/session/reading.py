@@ -33,6 +33,8 @@ class Reading:
 
     def arrived(self, *, is_impatient: bool) -> bool:
         """A message has come, ``is_impatient``: before the last CALL was answered. Whether it is one of a flood."""
+        if self.limits.is_off:
+            return False
         verdict = self._pace.arrived(self.clock.monotonic(), is_impatient=is_impatient)
         if verdict.wait_seconds > 0 and not verdict.is_flood:
             self._slow_down(min(verdict.wait_seconds, _LONGEST_PAUSE))

@@ -236,7 +236,8 @@ class Session:
                 self._answers.put(message_id, content, frame, self.clock.monotonic())
             self._send(frame)
         self._current = None
-        self.connection.life.answered()
+        if self.connection.course.phase is Phase.DRAINING:  # asked first: this is the path of every message
+            self.connection.life.answered()
         self._take_waiting()
 
     def _given_up(self, reason: str) -> None:

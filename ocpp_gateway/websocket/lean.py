@@ -26,6 +26,9 @@ from ocpp_gateway.websocket.frames import text_frame
 _MAX_FRAGMENTS = 4096
 """Fragments that a message may come in: each costs memory and time of its own, even if it is empty."""
 
+_FRAGMENTS_AT_ONCE = 64
+"""Fragments by which they are counted."""
+
 _MAX_PIECES = 4096
 """Pieces of one fragment, as the network delivered them, that are kept before they are joined."""
 
@@ -111,6 +114,10 @@ class LeanServerProtocol(WebSocketServerProtocol):
 
     # Messages put together from fragments, and fragments from what the network delivers, at a bounded cost.
 
+    def fragments_came(self) -> None:
+        """Some more fragments of a message have come; whoever knows the connection's limits counts them."""
+        raise NotImplementedError
+
     def unreadable_message(self, reason: CloseReason) -> None:
         """The message that has come, or is coming, is not taken; the connection is to end for ``reason``."""
         raise NotImplementedError  # whoever knows what the connection is for ends it, in words of its own
@@ -136,8 +143,12 @@ class LeanServerProtocol(WebSocketServerProtocol):
         """Autobahn's: one fragment is complete, in pieces as it came. Nothing is collected for a message too late."""
         if self.state == self.STATE_OPEN:
             self.message_data.append(payload[0] if len(payload) == 1 else b"".join(payload))
-            if len(self.message_data) > _MAX_FRAGMENTS:
-                self.unreadable_message(CloseReason.TOO_MANY_FRAGMENTS)
+            count = len(self.message_data)
+            if not count % _FRAGMENTS_AT_ONCE:
+                if count > _MAX_FRAGMENTS:
+                    self.unreadable_message(CloseReason.TOO_MANY_FRAGMENTS)
+                else:
+                    self.fragments_came()
 
     def onMessageEnd(self) -> None:
         """Autobahn's: one message is complete. Autobahn's own also fires a signal, by a Deferred for each message."""

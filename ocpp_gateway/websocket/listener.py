@@ -17,6 +17,9 @@ from ocpp_gateway.websocket.transport import PromptServer, PromptTls
 _BACKLOG = 1024
 """Twisted's 50 overflows when a fleet reconnects at once; the kernel caps it at net.core.somaxconn."""
 
+_SEND_BUFFER = 65_536
+"""Bytes that the system may keep of what a peer has not read; Linux doubles it for its own bookkeeping."""
+
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3))
 """Seconds of silence, seconds between two probes, probes without an answer: two minutes until a dead peer is known."""
 
@@ -46,6 +49,8 @@ async def listen(
         ) from error
     listening.transport = PromptServer  # nobody has been accepted yet
     _probe_silent_peers(listening.socket)
+    # Every accepted socket inherits it; Linux would let it grow to 4 MB for a peer that does not read.
+    listening.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     port_taken: IListeningPort = listening
     return port_taken
 

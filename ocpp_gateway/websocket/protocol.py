@@ -6,8 +6,6 @@ what waits for it stays bounded, and is let go of when that takes too long.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -18,8 +16,6 @@ from ocpp_gateway.websocket.frames import PING
 from ocpp_gateway.websocket.handshaking import HandshakeProtocol
 
 _log = Logger()
-
-_FRAGMENTS_OF_A_MESSAGE = 64
 
 
 @implementer(IPushProducer)
@@ -74,14 +70,13 @@ class OcppProtocol(HandshakeProtocol):
         elif not self._is_consuming:
             self._is_consuming = True
             try:
-                while self._takes_frames and self.processData():
-                    pass
+                while (
+                    (not self._session_paused and self._peer_slow is None) or self.state == self.STATE_CLOSING
+                ) and self.processData():
+                    if self.state == self.STATE_CLOSED:
+                        break
             finally:
                 self._is_consuming = False
-
-    @property
-    def _takes_frames(self) -> bool:
-        return self.state == self.STATE_CLOSING or (self.state == self.STATE_OPEN and self.is_read)
 
     def onPing(self, payload: bytes) -> None:
         """Autobahn's: a ping, which costs as much as a message."""
@@ -94,10 +89,9 @@ class OcppProtocol(HandshakeProtocol):
         if self._session is not None:
             self._session.paced()
 
-    def onMessageFrame(self, payload: Any) -> None:
-        """Autobahn's: a fragment; so many of them cost as much as a message."""
-        super().onMessageFrame(payload)
-        if len(self.message_data) % _FRAGMENTS_OF_A_MESSAGE == 0 and self._session is not None:
+    def fragments_came(self) -> None:
+        """See LeanServerProtocol; so many of them cost as much as a message."""
+        if self._session is not None:
             self._session.paced()
 
     def unreadable_message(self, reason: CloseReason) -> None:
