@@ -40,7 +40,7 @@ from ocpp_gateway.redis.nodes import KNOWN_NODES, lease_key
 from ocpp_gateway.redis.owed import Owed, OwedReleases
 from ocpp_gateway.redis.profiles import SessionProfiles
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, node_taken_key, record_key
+from ocpp_gateway.redis.sessions import SessionRecord, epoch_key, node_sessions_key, node_taken_key, record_key
 from ocpp_gateway.redis.shield import shielded
 
 if TYPE_CHECKING:
@@ -309,4 +309,4 @@ def node_channel(node_id: str) -> str:
 
 def _keys(charge_point_id: str) -> list[str]:
     # As the scripts have them: record, epoch counter, security profile.
-    return [record_key(charge_point_id), f"session-epochs:{charge_point_id}", profile_key(charge_point_id)]
+    return [record_key(charge_point_id), epoch_key(charge_point_id), profile_key(charge_point_id)]

@@ -116,6 +116,11 @@ def record_key(charge_point_id: str) -> str:
     return f"sessions:{charge_point_id}"
 
 
+def epoch_key(charge_point_id: str) -> str:
+    """Where the last epoch of a charge point is, for 30 days longer than its record."""
+    return f"session-epochs:{charge_point_id}"
+
+
 def node_sessions_key(node_id: str) -> str:
     """Where the set of the charge points is that a node has; one may be in it for a moment longer than its record."""
     return f"node-sessions:{node_id}"

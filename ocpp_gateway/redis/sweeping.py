@@ -24,7 +24,7 @@ from ocpp_gateway.clock import Clock
 from ocpp_gateway.redis.nodes import KNOWN_NODES, lease_key
 from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, node_taken_key, record_key
+from ocpp_gateway.redis.sessions import SessionRecord, epoch_key, node_sessions_key, node_taken_key, record_key
 
 if TYPE_CHECKING:
     from ocpp_gateway.redis.client import RedisClient
@@ -129,7 +129,7 @@ class Sweeper:
         keys = [lease_key(node_id), node_sessions_key(node_id), KNOWN_NODES, node_taken_key(node_id)]
         for raw in charge_points:
             charge_point_id = raw.decode("utf-8", "replace")
-            keys += (record_key(charge_point_id), f"session-epochs:{charge_point_id}")
+            keys += (record_key(charge_point_id), epoch_key(charge_point_id))
         deleted: list[bytes] | None = await self.client.run(
             self._script, keys, [node_id, _EPOCH_SECONDS, born, *charge_points]
         )

@@ -7,30 +7,22 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.guards import NO_GUARD_LIMITS
 from support.manual_clock import ManualClock
 
 from ocpp_gateway.flood.addresses import limit_key
 from ocpp_gateway.flood.gcra import Rate
-from ocpp_gateway.flood.guard import Guard, GuardLimits
+from ocpp_gateway.flood.guard import Guard
 from ocpp_gateway.handshake.proxies import TrustedProxies
 from ocpp_gateway.handshake.reasons import REFUSALS
 
 PROXY = "192.0.2.1"
-NO_LIMITS = GuardLimits(
-    connections=0,
-    connections_per_address=0,
-    opening_per_address=0,
-    connects_per_address=Rate.off(),
-    connects_per_charge_point=Rate.off(),
-    handshakes=Rate.off(),
-    checking=1_000_000,
-)
 
 
 def guard(clock: ManualClock | None = None, **limits: int | Rate) -> Guard:
     proxies = TrustedProxies.parse([PROXY, "2001:db8::1/128"])
     return Guard(
-        limits=attrs.evolve(NO_LIMITS, **limits),
+        limits=attrs.evolve(NO_GUARD_LIMITS, **limits),
         is_proxy=proxies.trusts,
         clock=clock or ManualClock(),
     )

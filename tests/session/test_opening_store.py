@@ -9,6 +9,7 @@ import pytest
 from adapters.adapter_ports import CALLER, MemoryStore, adapter_of
 from attrs import define, field
 from session_parts import Fleet, Line, certificate, raw_record
+from support.guards import NO_GUARD_LIMITS
 from twisted.internet.defer import Deferred
 
 from ocpp_gateway.adapters.answers import Caller
@@ -16,8 +17,7 @@ from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.credentials import Credentials
 from ocpp_gateway.flood.admission import Admission
 from ocpp_gateway.flood.cooldown import LogCooldown
-from ocpp_gateway.flood.gcra import Rate
-from ocpp_gateway.flood.guard import Guard, GuardLimits
+from ocpp_gateway.flood.guard import Guard
 from ocpp_gateway.handshake.path import parse_target
 from ocpp_gateway.handshake.proxies import Origin, TrustedProxies
 from ocpp_gateway.handshake.subprotocol import offered
@@ -29,15 +29,6 @@ from ocpp_gateway.session.opening import Admitted, Opening, Request
 from ocpp_gateway.session.record_log import RecordLog
 
 PATTERN = re.compile("CP-.*")
-NO_LIMITS = GuardLimits(
-    connections=0,
-    connections_per_address=0,
-    opening_per_address=0,
-    connects_per_address=Rate.off(),
-    connects_per_charge_point=Rate.off(),
-    handshakes=Rate.off(),
-    checking=1000,
-)
 
 
 @define(eq=False)
@@ -77,7 +68,7 @@ def opening_of(fleet: Fleet, store: Store, *, started_at_ms: int = 0) -> Opening
         close_on_mismatch=False,
         proxies=TrustedProxies.parse(()),
         admission=Admission(fleet.clock, rate=100, burst=10),
-        guard=Guard(limits=NO_LIMITS, is_proxy=lambda _: False, clock=fleet.clock),
+        guard=Guard(limits=NO_GUARD_LIMITS, is_proxy=lambda _: False, clock=fleet.clock),
         identities=store,
         authenticator=fleet.watch.authenticator,
         claims=store,

@@ -6,25 +6,15 @@ import socket
 from typing import Any
 
 import pytest_twisted
+from support.guards import NO_GUARD_LIMITS
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from ocpp_gateway.clock import SystemClock
-from ocpp_gateway.flood.gcra import Rate
-from ocpp_gateway.flood.guard import Guard, GuardLimits
+from ocpp_gateway.flood.guard import Guard
 from ocpp_gateway.websocket.factory import OcppFactory
 from ocpp_gateway.websocket.lean import OPTIONS
 from ocpp_gateway.websocket.listener import listen
-
-NO_LIMITS = GuardLimits(
-    connections=0,
-    connections_per_address=0,
-    opening_per_address=0,
-    connects_per_address=Rate.off(),
-    connects_per_charge_point=Rate.off(),
-    handshakes=Rate.off(),
-    checking=1000,
-)
 
 
 class _Factory(OcppFactory):
@@ -39,7 +29,7 @@ class _Factory(OcppFactory):
             opening=nobody,
             sessions=nobody,
             refusals=nobody,
-            guard=Guard(limits=NO_LIMITS, is_proxy=lambda _: False, clock=clock),
+            guard=Guard(limits=NO_GUARD_LIMITS, is_proxy=lambda _: False, clock=clock),
             keepalive=nobody,
             certificates=nobody,
             counters=nobody,

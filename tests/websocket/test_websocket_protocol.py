@@ -15,6 +15,7 @@ import pytest
 from attrs import define, field
 from routing.routing_parts import station
 from session.session_parts import LIMITS, Fleet, session_identity, standing
+from support.guards import NO_GUARD_LIMITS
 from support.raw_socket import CLOSE, CONTINUATION, PING, PONG, TEXT, frame, handshake
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -24,7 +25,7 @@ from twisted.python.failure import Failure
 
 from ocpp_gateway.auth.credentials import Credentials
 from ocpp_gateway.flood.gcra import Rate
-from ocpp_gateway.flood.guard import Guard, GuardLimits
+from ocpp_gateway.flood.guard import Guard
 from ocpp_gateway.handshake.path import parse_target
 from ocpp_gateway.handshake.proxies import Origin
 from ocpp_gateway.handshake.request import RequestHead
@@ -38,15 +39,6 @@ from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.websocket import handshaking
 from ocpp_gateway.websocket.factory import OcppFactory
 
-NO_LIMITS = GuardLimits(
-    connections=0,
-    connections_per_address=0,
-    opening_per_address=0,
-    connects_per_address=Rate.off(),
-    connects_per_charge_point=Rate.off(),
-    handshakes=Rate.off(),
-    checking=1000,
-)
 EIGHT = MessageLimits(rate=Rate(8.0, 4), patience=3.0)
 FAREWELL = frame(struct.pack("!H", 1000), CLOSE)
 
@@ -132,7 +124,7 @@ class World:
         self.fleet = Fleet(self.schemas, self.nobody)
         clock = self.fleet.clock
         self.fleet.sessions.limits = attrs.evolve(LIMITS, messages=self.messages)
-        self.guard = Guard(limits=NO_LIMITS, is_proxy=lambda _: False, clock=clock)
+        self.guard = Guard(limits=NO_GUARD_LIMITS, is_proxy=lambda _: False, clock=clock)
         door: Any = self.door
         self.factory = OcppFactory(
             reactor=clock.timers,
