@@ -243,7 +243,7 @@ def test_the_command_kicks_on_any_node_and_tells_of_it(
                 assert end.result(5) == KICKED
             assert ended(tail, name, epoch)["payload"]["reason"] == "kicked"
             told = audit.wait_for(
-                lambda event: event["chargePointId"] == name and event["payload"]["epoch"] == epoch  # noqa: B023
+                lambda event: event.get("chargePointId") == name and event["payload"].get("epoch") == epoch  # noqa: B023
             )
             assert told["eventType"] == "ChargerSessionKicked"
             assert (told["stationId"], told["tenantId"]) == (f"station-{name}", "tenant-1")
@@ -313,8 +313,8 @@ def test_who_is_not_connected_cannot_be_kicked(
         done = command("session", "kick", charge_point_id, redis_url=redis_url, brokers=brokers)
         assert done.returncode == 0, done.stderr
         assert end.result(5) == KICKED
-    audit.wait_for(lambda event: event["chargePointId"] == charge_point_id)
-    assert [event["eventType"] for event in audit.events if event["chargePointId"] == charge_point_id] == [
+    audit.wait_for(lambda event: event.get("chargePointId") == charge_point_id)
+    assert [event["eventType"] for event in audit.events if event.get("chargePointId") == charge_point_id] == [
         "ChargerSessionKicked"
     ]
 
