@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -27,6 +27,7 @@ from ocpp_gateway.redis.nodes import NodeLease
 from ocpp_gateway.redis.ownership import Ownership, Superseded
 from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.refreshing import Refresher
+from ocpp_gateway.redis.sessions import SessionRecord
 from ocpp_gateway.redis.sweeping import Sweeper
 from ocpp_gateway.redis.transactions import RedisTransactionIds
 from ocpp_gateway.routing.holds import Holds
@@ -185,6 +186,9 @@ def wire(
         clock=clock,
     )
 
+    def records() -> Iterator[SessionRecord]:
+        return claims.records(iter(sessions))
+
     def superseded(lost: Superseded) -> None:
         sessions.transferred(lost.charge_point_id, lost.epoch)
 
@@ -192,7 +196,7 @@ def wire(
         ownership=ownership,
         clock=clock,
         interval=settings.session_ttl_seconds / 3,
-        sessions=lambda: claims.records(iter(sessions)),
+        sessions=records,
         superseded=superseded,
     )
     lease = NodeLease(
@@ -214,7 +218,7 @@ def wire(
         born_ms=started_at_ms,
         lost=lost.tell,
     )
-    cluster = Cluster(client=redis, ownership=ownership, local=sessions, records=lambda: claims.records(iter(sessions)))
+    cluster = Cluster(client=redis, ownership=ownership, local=sessions, records=records)
     node_bus = NodeBus(
         client=redis,
         clock=clock,

@@ -87,7 +87,7 @@ class _Guarded(Resource):
 
     def respond(self, request: Request) -> _Body:
         """Answer who may ask."""
-        raise NotImplementedError
+        raise NotImplementedError  # each path's own
 
 
 class LiveSessions(_Guarded):

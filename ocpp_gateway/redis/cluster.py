@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
 from attrs import define
 
 from ocpp_gateway.errors import StoreUnavailable
@@ -44,7 +43,7 @@ class Cluster:
 
     def sessions(self) -> Iterator[Mapping[str, Any]]:
         """This node's, with the members of the session record."""
-        return (orjson.loads(record.encode()) for record in self.records())
+        return (record.members() for record in self.records())
 
     async def kick(self, charge_point_id: str) -> bool:
         """End the session of a charge point, be it on another node; whether it has one. Raises StoreUnavailable."""

@@ -40,13 +40,19 @@ from ocpp_gateway.redis.nodes import KNOWN_NODES, lease_key
 from ocpp_gateway.redis.owed import Owed, OwedReleases
 from ocpp_gateway.redis.profiles import SessionProfiles
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord, epoch_key, node_sessions_key, node_taken_key, record_key
+from ocpp_gateway.redis.sessions import (
+    EPOCH_SECONDS,
+    SessionRecord,
+    epoch_key,
+    node_sessions_key,
+    node_taken_key,
+    record_key,
+)
 from ocpp_gateway.redis.shield import shielded
 
 if TYPE_CHECKING:
     from ocpp_gateway.redis.client import RedisClient
 
-_EPOCH_SECONDS = 30 * 86_400
 _BATCH = 100
 
 _Result = TypeVar("_Result")
@@ -209,7 +215,7 @@ class Ownership:
                 [
                     record.of_epoch(0).encode(),
                     self.session_ttl,
-                    _EPOCH_SECONDS,
+                    EPOCH_SECONDS,
                     self.client.key(lease_key("")),
                     self.client.key(node_channel("")),
                     self.client.key(node_sessions_key("")),
@@ -259,7 +265,7 @@ class Ownership:
                     self.node_id,
                     release.epoch or "",
                     release.connected_at_ms,
-                    _EPOCH_SECONDS,
+                    EPOCH_SECONDS,
                     release.security_profile,
                     charge_point_id,
                 ],
@@ -284,7 +290,7 @@ class Ownership:
 
     async def _refresh(self, records: Sequence[SessionRecord]) -> list[Superseded]:
         keys: list[str] = []
-        arguments: list[bytes | str | int] = [self.session_ttl, _EPOCH_SECONDS, self.node_id]
+        arguments: list[bytes | str | int] = [self.session_ttl, EPOCH_SECONDS, self.node_id]
         for record in records:
             profile, charge_point_id = record.security_profile, record.charge_point_id
             keys += _keys(charge_point_id)

@@ -10,6 +10,9 @@ from attrs import frozen
 
 from ocpp_gateway.clock import iso_millis
 
+EPOCH_SECONDS = 30 * 86_400
+"""How long the last epoch of a charge point is kept behind its last session."""
+
 _END_OF_9999 = 253_402_300_799_999
 
 
@@ -58,7 +61,11 @@ class SessionRecord:
         return attrs.evolve(self, epoch=epoch)
 
     def encode(self) -> bytes:
-        """The JSON as stored. ``epoch`` comes last; what is not in the contract is left out where it is 0 or empty."""
+        """The JSON as stored."""
+        return orjson.dumps(self.members())
+
+    def members(self) -> dict[str, Any]:
+        """Those of the JSON. ``epoch`` comes last; what is not in the contract is left out where it is 0 or empty."""
         connected_at = self.connected_at
         is_new = self.last_seen_at_ms == self.connected_at_ms
         members: dict[str, Any] = {
@@ -73,7 +80,7 @@ class SessionRecord:
             "lastSeenAtMs": self.last_seen_at_ms,
         }
         members.update((name, value) for name, value in self._additions() if value)
-        return orjson.dumps(members)
+        return members
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:

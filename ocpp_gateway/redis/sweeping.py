@@ -24,14 +24,20 @@ from ocpp_gateway.clock import Clock
 from ocpp_gateway.redis.nodes import KNOWN_NODES, lease_key
 from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.scripts import Script
-from ocpp_gateway.redis.sessions import SessionRecord, epoch_key, node_sessions_key, node_taken_key, record_key
+from ocpp_gateway.redis.sessions import (
+    EPOCH_SECONDS,
+    SessionRecord,
+    epoch_key,
+    node_sessions_key,
+    node_taken_key,
+    record_key,
+)
 
 if TYPE_CHECKING:
     from ocpp_gateway.redis.client import RedisClient
 
 log = Logger()
 
-_EPOCH_SECONDS = 30 * 86_400
 _BATCH = 50
 _PAUSE = 0.02
 """Seconds between two batches: what is told of them has to get out, and Redis has others to serve."""
@@ -131,7 +137,7 @@ class Sweeper:
             charge_point_id = raw.decode("utf-8", "replace")
             keys += (record_key(charge_point_id), epoch_key(charge_point_id))
         deleted: list[bytes] | None = await self.client.run(
-            self._script, keys, [node_id, _EPOCH_SECONDS, born, *charge_points]
+            self._script, keys, [node_id, EPOCH_SECONDS, born, *charge_points]
         )
         return deleted
 

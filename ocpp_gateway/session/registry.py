@@ -176,10 +176,6 @@ class Sessions:
         for session in self:
             session.close(reason)
 
-    def get(self, charge_point_id: str) -> Session | None:
-        """The session of a charge point that is connected to this node."""
-        return self._sessions.get(charge_point_id)
-
     def transferred(self, charge_point_id: str, epoch: int) -> None:
         """Another node has taken over the session of ``epoch``, or of one before it."""
         now = self.clock.monotonic()

@@ -68,14 +68,13 @@ class HandshakeProtocol(LeanServerProtocol):
         self.life, self.course = begin(self)
         address = self.address
         reason = self.factory.guard.connected(address)
-        if reason is None:
-            self._guarded = address
-        else:
+        if reason is not None:
             if self.factory.is_tls:
                 self._cut_off(reason)  # before it costs a TLS handshake
             else:
                 self._refuse(refused(reason, (self.factory.opening.retry_after(),)))
             return
+        self._guarded = address
         self._handshake_timer = self.factory.reactor.callLater(self.factory.handshake_timeout, self._handshake_over)
 
     def handshakeCompleted(self) -> None:
@@ -106,11 +105,6 @@ class HandshakeProtocol(LeanServerProtocol):
         timer, self._handshake_timer = self._handshake_timer, None
         if timer is not None:
             timer.cancel()
-
-    def dataReceived(self, data: bytes) -> None:
-        """Twisted's: bytes from the peer. What comes after we ended the connection is not even kept."""
-        if self.state != self.STATE_CLOSED:
-            self._dataReceived(data)
 
     def processHandshake(self) -> None:
         """Autobahn's: the request may be complete. Autobahn would parse it next; that, too, is done here."""
@@ -224,11 +218,11 @@ class HandshakeProtocol(LeanServerProtocol):
 
     def close(self, reason: CloseReason) -> None:
         """See session.lifecycle.Line."""
-        raise NotImplementedError
+        raise NotImplementedError  # of an open connection, so OcppProtocol's
 
     def pause_reading(self) -> None:
         """See session.lifecycle.Line."""
-        raise NotImplementedError
+        raise NotImplementedError  # the same
 
     @property
     def address(self) -> str:

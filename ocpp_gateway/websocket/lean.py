@@ -114,9 +114,9 @@ class LeanServerProtocol(WebSocketServerProtocol):
 
     # Messages put together from fragments, and fragments from what the network delivers, at a bounded cost.
 
-    def fragments_came(self) -> None:
-        """Some more fragments of a message have come; whoever knows the connection's limits counts them."""
-        raise NotImplementedError
+    def costs_a_message(self) -> None:
+        """What has come, fragments or a ping, is no message and costs as much as one."""
+        raise NotImplementedError  # as below
 
     def unreadable_message(self, reason: CloseReason) -> None:
         """The message that has come, or is coming, is not taken; the connection is to end for ``reason``."""
@@ -148,7 +148,7 @@ class LeanServerProtocol(WebSocketServerProtocol):
                 if count > _MAX_FRAGMENTS:
                     self.unreadable_message(CloseReason.TOO_MANY_FRAGMENTS)
                 else:
-                    self.fragments_came()
+                    self.costs_a_message()
 
     def onMessageEnd(self) -> None:
         """Autobahn's: one message is complete. Autobahn's own also fires a signal, by a Deferred for each message."""

@@ -70,7 +70,7 @@ class OcppProtocol(HandshakeProtocol):
         elif not self._is_consuming:
             self._is_consuming = True
             try:
-                while (
+                while (  # is_read, written out: this is the path of every message
                     (not self._session_paused and self._peer_slow is None) or self.state == self.STATE_CLOSING
                 ) and self.processData():
                     if self.state == self.STATE_CLOSED:
@@ -81,16 +81,14 @@ class OcppProtocol(HandshakeProtocol):
     def onPing(self, payload: bytes) -> None:
         """Autobahn's: a ping, which costs as much as a message."""
         super().onPing(payload)
-        if self._session is not None:
-            self._session.paced()
+        self.costs_a_message()
 
     def onPong(self, payload: bytes) -> None:
         """Autobahn's: a pong; the same."""
-        if self._session is not None:
-            self._session.paced()
+        self.costs_a_message()
 
-    def fragments_came(self) -> None:
-        """See LeanServerProtocol; so many of them cost as much as a message."""
+    def costs_a_message(self) -> None:
+        """See LeanServerProtocol."""
         if self._session is not None:
             self._session.paced()
 
@@ -206,8 +204,7 @@ class OcppProtocol(HandshakeProtocol):
 
     def stale(self) -> None:
         """See session.keepalive.Pulse."""
-        if self._session is not None:
-            self._session.abort(CloseReason.STALE)
+        self._let_go(CloseReason.STALE)
 
     # The transport's word on a peer that does not read (IPushProducer).
 
@@ -230,15 +227,16 @@ class OcppProtocol(HandshakeProtocol):
 
     def _wrote_unread(self, size: int) -> None:
         self._unread_bytes += size
-        if self._unread_bytes > self.factory.max_write_buffer_bytes and self._session is not None:
-            self._session.abort(CloseReason.SLOW_CONSUMER)
+        if self._unread_bytes > self.factory.max_write_buffer_bytes:
+            self._let_go(CloseReason.SLOW_CONSUMER)
 
     def _too_slow(self) -> None:
         self._peer_slow = None
-        if self._session is not None:
-            self._session.abort(CloseReason.SLOW_CONSUMER)
-        else:
-            self.abort()
+        self._let_go(CloseReason.SLOW_CONSUMER)
+
+    def _let_go(self, reason: CloseReason) -> None:
+        if self._session is not None:  # all of these are registered for a session's connection only
+            self._session.abort(reason)
 
     def _read_or_not(self) -> None:
         if not self.is_read:

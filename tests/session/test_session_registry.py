@@ -91,7 +91,7 @@ def test_a_session_that_was_taken_over_before_it_is_open_ends_at_once(fleet: Fle
     fleet.sessions.transferred("CP-001", told)
     session = connect(fleet, 4)
     assert session.close_reason is CloseReason.TRANSFERRED
-    assert fleet.sessions.get("CP-001") is None
+    assert list(fleet.sessions) == []
     assert fleet.open_sessions.told == []
     fleet.sessions.closed(session, CloseReason.CONNECTION_LOST, None)
     fleet.bus.settle()
@@ -104,7 +104,7 @@ def test_the_one_after_it_stays(fleet: Fleet) -> None:
     fleet.sessions.transferred("CP-001", 4)
     session = connect(fleet, 5)
     assert session.close_reason is None
-    assert fleet.sessions.get("CP-001") is session
+    assert list(fleet.sessions) == [session]
     late = connect(fleet, 4)
     assert (late.close_reason, session.close_reason) == (CloseReason.REPLACED, None)
 
