@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 
 from attrs import frozen
 
-from ocpp_gateway.ip import Network, unmapped, unmapped_network
+from ocpp_gateway.ip import Network, parsed_address, unmapped_network
 
 
 @frozen
@@ -29,7 +29,7 @@ class AddressList:
         bad = []
         for entry in (entry for some in entries for entry in some):
             try:
-                networks.append(unmapped_network(ip_network(_without_zone(entry.strip()), strict=False)))
+                networks.append(unmapped_network(ip_network(entry.strip().partition("%")[0], strict=False)))
             except ValueError:
                 bad.append(entry)
         return cls(tuple(networks), tuple(bad))
@@ -41,16 +41,9 @@ class AddressList:
         """Whether the list is empty or ``address`` is on it. What is no IP address is on no list."""
         if not self:
             return True
-        try:
-            parsed = unmapped(ip_address(_without_zone(address)))
-        except ValueError:
-            return False
-        return any(parsed in network for network in self.networks)
+        parsed = parsed_address(address)
+        return parsed is not None and any(parsed in network for network in self.networks)
 
 
 EVERY_ADDRESS: Final = AddressList()
 """The list that restricts nothing."""
-
-
-def _without_zone(text: str) -> str:
-    return text.partition("%")[0]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from functools import lru_cache
+from ipaddress import IPv6Address
 
-from ocpp_gateway.ip import unmapped
+from ocpp_gateway.ip import KNOWN_ADDRESSES, parsed_address
 
 _IPV6_SITE_BITS = 64
 
 
+@lru_cache(KNOWN_ADDRESSES)
 def limit_key(address: str) -> str:
     """What stands for ``address`` in limits, bans and cool-downs. It has no ``|`` in it.
 
     One of IPv6 stands for its /64, which is what a single host has (RFC 6177 section 2); IPv4 mapped into IPv6 is IPv4.
     What is no address stays as it is, but for that one character.
     """
-    try:
-        parsed = unmapped(ip_address(address.partition("%")[0]))
-    except ValueError:
+    parsed = parsed_address(address)
+    if parsed is None:
         return address.replace("|", "%7C")
     if isinstance(parsed, IPv6Address):
         network = IPv6Address(int(parsed) >> _IPV6_SITE_BITS << _IPV6_SITE_BITS)

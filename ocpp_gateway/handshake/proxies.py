@@ -11,17 +11,19 @@ header is ever taken for a client certificate: mutual TLS ends here or nowhere.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Final
 
 from attrs import frozen
 
 from ocpp_gateway.handshake.request import RequestHead, list_elements
-from ocpp_gateway.ip import Address, Network, unmapped, unmapped_network
+from ocpp_gateway.ip import Address, Network, parsed_address, unmapped_network
 
 MAX_HOPS: Final = 32
 """Elements of X-Forwarded-For that are looked at."""
+
+_MAX_HOP_LENGTH: Final = 80
 
 _SECURE_BY_SCHEME: Final = MappingProxyType({"https": True, "wss": True, "http": False, "ws": False})
 
@@ -47,12 +49,12 @@ class TrustedProxies:
 
     def trusts(self, address: str) -> bool:
         """Whether ``address`` is a trusted proxy's. IPv4 in its IPv6-mapped form is IPv4; a zone is ignored."""
-        parsed = _address(address)
+        parsed = parsed_address(address)
         return parsed is not None and self._trusts(parsed)
 
     def is_shared(self, address: str) -> bool:
         """Whether ``address`` stands for anybody: a trusted proxy that names no client, or no address at all."""
-        parsed = _address(address)
+        parsed = parsed_address(address)
         return parsed is None or self._trusts(parsed)
 
     def origin(self, peer: str, is_secure: bool, head: RequestHead) -> Origin:
@@ -95,14 +97,8 @@ def _network(text: str) -> Network:
 
 def _hop(element: str) -> Address | None:
     """The address of an element ``address``, ``IPv4:port`` or ``[IPv6]:port``."""
-    if element.startswith("["):
-        return _address(element[1:].partition("]")[0])
-    return _address(element.partition(":")[0] if element.count(":") == 1 else element)
-
-
-def _address(text: str) -> Address | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
+    if len(element) > _MAX_HOP_LENGTH:  # nothing of a peer's making is to be remembered at length
         return None
-    return unmapped(address)
+    if element.startswith("["):
+        return parsed_address(element[1:].partition("]")[0])
+    return parsed_address(element.partition(":")[0] if element.count(":") == 1 else element)

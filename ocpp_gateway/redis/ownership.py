@@ -114,6 +114,8 @@ class Ownership:
     _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
     _landing: list[Deferred[None]] = field(factory=list, init=False)
     _profiles: SessionProfiles = field(init=False)
+    _places: tuple[str, ...] = field(init=False)
+    _other_places: tuple[str, ...] = field(init=False)
     _claim_script: Script = field(factory=lambda: Script.load("claim_session"), init=False)
     _release_script: Script = field(factory=lambda: Script.load("release_session"), init=False)
     _refresh_script: Script = field(factory=lambda: Script.load("refresh_sessions"), init=False)
@@ -121,6 +123,9 @@ class Ownership:
     def __attrs_post_init__(self) -> None:
         self._profiles = SessionProfiles(client=self.client, node_id=self.node_id)
         self._owed = OwedReleases(self._made_up_for, self.max_owed)
+        # What the script of a claim completes to names of keys, for nodes that it finds.
+        self._places = tuple(self.client.key(of("")) for of in (lease_key, node_channel, node_sessions_key))
+        self._other_places = (self.client.key(node_taken_key("")), self.client.key(KNOWN_NODES))
 
     @property
     def owed(self) -> int:
@@ -128,7 +133,7 @@ class Ownership:
         return len(self._owed)
 
     async def claim(self, record: SessionRecord, *, may_downgrade: bool = False, address: str | None = None) -> Claim:
-        """Make ``record`` (of epoch 0) the session of its charge point. Raises StoreUnavailable.
+        """Make ``record``, which has no epoch yet, the session of its charge point. Raises StoreUnavailable.
 
         Raises AuthenticationFailed ``profile_downgrade``, with nothing changed, if the last session that was open had
         a higher security profile, unless this one ``may_downgrade``. Raises ReconnectsLimited, with nothing changed, if
@@ -213,12 +218,10 @@ class Ownership:
                 self._claim_script,
                 keys,
                 [
-                    record.of_epoch(0).encode(),
+                    record.encode(),
                     self.session_ttl,
                     EPOCH_SECONDS,
-                    self.client.key(lease_key("")),
-                    self.client.key(node_channel("")),
-                    self.client.key(node_sessions_key("")),
+                    *self._places,
                     self.node_id,
                     charge_point_id,
                     orjson.dumps(charge_point_id),
@@ -228,8 +231,7 @@ class Ownership:
                     int(may_downgrade),
                     *gcra_arguments(self.reconnects),
                     KNOWN_PAIR_SECONDS,
-                    self.client.key(node_taken_key("")),
-                    self.client.key(KNOWN_NODES),
+                    *self._other_places,
                 ],
             )
         except StoreUnavailable:

@@ -79,7 +79,9 @@ class SessionRecord:
             "lastSeenAt": connected_at if is_new else self.last_seen_at,
             "lastSeenAtMs": self.last_seen_at_ms,
         }
-        members.update((name, value) for name, value in self._additions() if value)
+        for name, value in self._additions():
+            if value:
+                members[name] = value
         return members
 
     @classmethod
