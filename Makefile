@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv run test test-kafka lint format bench soak storm clean
+.PHONY: help venv run test test-kafka lint format bench soak storm bench-commands clean
 
 help:
 	@sed -n '1,/^$$/s/^# //p' Makefile
@@ -15,6 +15,7 @@ help:
 	@echo "make bench       messages and handshakes per second, CPU and memory, beside plain Autobahn servers (10 minutes)"
 	@echo "make soak        is anything left when 2,000 charge points come, talk and die at random? (12 minutes)"
 	@echo "make storm       5,000 charge points connect at once: when are all in, and what do the others feel? (2 minutes)"
+	@echo "make bench-commands  1,000 commands on two nodes: in order, one end each, and how soon? (1 minute)"
 
 venv: $(READY)
 
@@ -57,6 +58,9 @@ soak: $(READY)
 
 storm: $(READY)
 	$(BIN)/python benchmarks/storm.py
+
+bench-commands: $(READY)
+	$(BIN)/python benchmarks/commands.py --silent 10
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

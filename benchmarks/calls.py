@@ -54,6 +54,11 @@ def call(message_id: str, action: str, payload: dict[str, Any]) -> bytes:
     return json.dumps([2, message_id, action, payload], separators=(",", ":")).encode()
 
 
+def call_result(message_id: str, payload: dict[str, Any]) -> bytes:
+    """One CALLRESULT."""
+    return json.dumps([3, message_id, payload], separators=(",", ":")).encode()
+
+
 def masked(data: bytes, key: bytes, offset: int = 0) -> bytes:
     """``data`` under the mask ``key``, when it begins ``offset`` bytes into the WebSocket payload (RFC 6455, 5.3)."""
     turned = key[offset % 4 :] + key[: offset % 4]

@@ -61,6 +61,8 @@ class Server:
     """Of the gateway: where its metrics are."""
     redis_port: int = 0
     """Of the gateway's Redis."""
+    brokers: str = ""
+    """Of the gateway's Kafka."""
     log: Path = Path(os.devnull)
     """What it logs, one JSON object a line."""
 
@@ -217,21 +219,21 @@ def gateway(
     settings: Mapping[str, str] | None = None,
     twistd_options: Sequence[str] = (),
     keeps_flood_limits: bool = False,
+    beside: Server | None = None,
 ) -> Iterator[Server]:
     """The gateway as its users run it, with a Redis and a Kafka of its own, and identities in place.
 
     They have passwords or, where ``security`` has client certificates, those. Its ``FLOOD_LIMITS`` are off unless
-    ``keeps_flood_limits``.
+    ``keeps_flood_limits``. With ``beside`` it is a second node, with the Redis, the Kafka and the identities of that.
     """
+    name = "gateway" if beside is None else f"{beside.name}-2"
     with ExitStack() as stack:
-        redis_port = stack.enter_context(redis(directory))
-        _, brokers = stack.enter_context(_announcing("kafka", "mock_kafka.py", directory))
-        password = None
-        if security is not None and security.charge_points:
-            provision(redis_port, [mtls_auth(certificate) for certificate in security.charge_points])
+        if beside is not None:
+            redis_port, brokers, password = beside.redis_port, beside.brokers, beside.target.password
         else:
-            password = secrets.token_urlsafe(16)
-            provision(redis_port, [basic_auth(password) for _ in range(charge_points)])
+            redis_port = stack.enter_context(redis(directory))
+            _, brokers = stack.enter_context(_announcing("kafka", "mock_kafka.py", directory))
+            password = _provision(redis_port, charge_points, security)
         http_port, ocpp_port = free_port(), free_port()
         environment = {
             "PATH": os.environ.get("PATH", ""),
@@ -241,7 +243,7 @@ def gateway(
             "PORT": str(http_port),
             "WEBSOCKET_OCPP_PORT": str(ocpp_port),
             "WEBSOCKET_OCPP_HOST": "127.0.0.1",
-            "NODE_ID": "benchmark",
+            "NODE_ID": f"benchmark-{name}",
             "LOG_LEVEL": "warn",
             **({} if keeps_flood_limits else dict.fromkeys(FLOOD_LIMITS, "0")),
             **_tls_settings(security),
@@ -249,25 +251,36 @@ def gateway(
         }
         twistd = str(Path(sys.executable).with_name("twistd"))
         command = [twistd, "-n", "--pidfile=", *twistd_options, "ocpp-gateway"]
-        process, log = stack.enter_context(_child("gateway", command, directory, env=environment))
+        process, log = stack.enter_context(_child(name, command, directory, env=environment))
         _wait_ready(process, log, f"http://127.0.0.1:{http_port}/ready")
         try:
             tls = security.client() if security is not None else None
             yield Server(
-                name="gateway",
+                name=name,
                 pid=process.pid,
                 target=Target(port=ocpp_port, tls=tls, password=password),
                 http_port=http_port,
                 redis_port=redis_port,
+                brokers=environment["KAFKA_BROKERS"],
                 log=log,
             )
         finally:
             complaints = [line for line in _log_tail(log).splitlines() if _EXPECTED_WARNING not in line]
             # Where the limits are meant to be met, warnings are what there is to see: the benchmark counts them itself.
             if complaints and not (keeps_flood_limits and process.poll() is None):
-                print("the gateway's last log lines:", *complaints, sep="\n", file=sys.stderr)
+                print(f"the {name}'s last log lines:", *complaints, sep="\n", file=sys.stderr)
         if process.poll() is not None:
-            raise ServerFailed("the gateway ended by itself")
+            raise ServerFailed(f"the {name} ended by itself")
+
+
+def _provision(redis_port: int, charge_points: int, security: Security | None) -> str | None:
+    """Identities for all; the password that they share, if they have one."""
+    if security is not None and security.charge_points:
+        provision(redis_port, [mtls_auth(certificate) for certificate in security.charge_points])
+        return None
+    password = secrets.token_urlsafe(16)
+    provision(redis_port, [basic_auth(password) for _ in range(charge_points)])
+    return password
 
 
 def _tls_settings(security: Security | None) -> dict[str, str]:

@@ -1,5 +1,5 @@
-"""A charge point on asyncio, as soak and storm have them by the thousand: it comes, talks, listens, and goes in one of
-several ways. It keeps to Retry-After, and backs off as OCPP 2.0.1 wants it (part 4, 5.3).
+"""A charge point on asyncio, as soak and storm have them by the thousand: it comes, talks, listens, answers, and goes
+in one of several ways. It keeps to Retry-After, and backs off as OCPP 2.0.1 wants it (part 4, 5.3).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from attrs import define, field, frozen
-from calls import call, client_frame
+from calls import call, call_result, client_frame
 from certificates import SERVER_NAME
 from charge_points import COMPRESSED, Connection, LoadError, Target
 
@@ -157,6 +157,17 @@ class Link:
             return
         raise Ended("unasked_message")
 
+    async def asked(self) -> tuple[str, str, dict[str, Any]]:
+        """The next CALL of the CSMS: message id, action and payload. Pings before it are answered. Raises Ended."""
+        frame = json.loads(await self._message())
+        if frame[0] != 2 or len(frame) != 4:
+            raise Ended("unasked_message")
+        return frame[1], frame[2], frame[3]
+
+    def answer(self, message_id: str, payload: dict[str, Any]) -> None:
+        """The CALLRESULT to such a CALL."""
+        self._send(call_result(message_id, payload))
+
     # How it ends.
 
     async def leave(self) -> None:
@@ -224,14 +235,17 @@ class Link:
     def _send_call(self, action: str, payload: dict[str, Any]) -> str:
         self._calls += 1
         message_id = f"{self._run_id}-{self._calls}"
-        data, opcode = call(message_id, action, payload), _TEXT
+        self._send(call(message_id, action, payload))
+        return message_id
+
+    def _send(self, data: bytes) -> None:
+        opcode = _TEXT
         if self._compresses:
             packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
             # RFC 7692, 7.2.1: flushed, without the four bytes of the empty block.
             data = (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
             opcode |= COMPRESSED
         self._writer.write(client_frame(data, os.urandom(4), opcode))
-        return message_id
 
     async def _message(self) -> bytes:
         """The next text message. Pings before it are answered."""

@@ -35,6 +35,11 @@ def name(value: str) -> str:
     return value
 
 
+def names(value: str) -> tuple[str, ...]:
+    """Names, comma-separated."""
+    return tuple(name(part.strip()) for part in value.split(",") if part.strip())
+
+
 def flag(value: str) -> bool:
     """Yes or no."""
     if value.lower() in ("true", "1", "yes", "on"):

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from ocpp_gateway.adapters.answers import Topic
 from ocpp_gateway.clock import Clock
+from ocpp_gateway.commands.publisher import EVENTS_TOPIC
 from ocpp_gateway.errors import BusUnavailable, StartFailed, StoreUnavailable
 from ocpp_gateway.kafka.config import KafkaConfig
 from ocpp_gateway.kafka.embedded import EmbeddedKafka
@@ -59,6 +60,11 @@ class Dependencies:
         """Where Kafka is."""
         return self._embedded_kafka.brokers if self._embedded_kafka is not None else self.kafka.brokers
 
+    @property
+    def kafka_config(self) -> KafkaConfig:
+        """How to reach Kafka; the embedded one, where there is one."""
+        return self.kafka if self._embedded_kafka is None else attrs.evolve(self.kafka, brokers=self.brokers)
+
     async def open(self) -> tuple[RedisClient, EventProducer]:
         """Start what is embedded, connect, and wait until both answer. Raises StartFailed."""
         url = self._redis_url()
@@ -68,7 +74,7 @@ class Dependencies:
             kafka,
             reactor=self.reactor,
             clock=self.clock,
-            topics=[topic.value for topic in Topic],
+            topics=[*(topic.value for topic in Topic), EVENTS_TOPIC],
             max_pending_messages=self.settings.kafka_max_pending,
         )
         producer.start()

@@ -21,12 +21,14 @@ _MAX_SCRYPT_BYTES = 1 << 30
 _TRUST_PROXY = "OCPP_TRUST_PROXY"
 """Of the contract, where it trusted everybody; read only to ask for OCPP_TRUSTED_PROXIES instead."""
 
-LATER = ("COMMAND_AUDIT_TTL_SECONDS", "COMMAND_IDEMPOTENCY_TTL_SECONDS", "KAFKA_GROUP_ID")
-"""Variables of the contract without an OCPP_ in front that this release reads nothing from."""
+ACTION = "<ACTION>"
+"""Stands in ``variable`` for the action's name, in capitals and with or without underscores between its words."""
 
 
 def variable(field_name: str) -> str:
-    """The environment variable of a field."""
+    """The environment variable of a field, or the pattern of those that it has."""
+    if attrs.fields_dict(Settings)[field_name].metadata["per_action"]:
+        return f"{field_name.upper().removesuffix('S')}_{ACTION}"
     return field_name.upper()
 
 
@@ -38,14 +40,17 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     problems: list[str] = []
     values: dict[str, Any] = {}
     for field in attrs.fields(Settings):
-        given = environ.get(variable(field.name), "")
-        if given == "":
-            continue
-        try:
-            values[field.name] = field.metadata["convert"](given)
-        except ValueError as error:
-            shown = "" if field.metadata["secret"] else f" (it is {given!r})"
-            problems.append(f"{variable(field.name)} {error}{shown}")
+        found = {}
+        for name, given in _given(environ, field):
+            try:
+                found[name] = field.metadata["convert"](given)
+            except ValueError as error:
+                shown = "" if field.metadata["secret"] else f" (it is {given!r})"
+                problems.append(f"{name} {error}{shown}")
+        if field.metadata["per_action"]:
+            values[field.name] = tuple((_action(field, name), value) for name, value in found.items())
+        elif found:
+            values[field.name] = found[variable(field.name)]
     if environ.get(_TRUST_PROXY, "").lower() not in ("", "false", "0", "no", "off") and not values.get(
         "ocpp_trusted_proxies"
     ):
@@ -65,12 +70,23 @@ def parse(environ: Mapping[str, str]) -> Settings:
 
 def without_effect(environ: Mapping[str, str]) -> list[str]:
     """Variables in ``environ`` that look like ours and that nothing reads: of other releases, or misspelt."""
-    known = {_TRUST_PROXY, *(variable(field.name) for field in attrs.fields(Settings))}
+    known = {_TRUST_PROXY, *(name for field in attrs.fields(Settings) for name, _ in _given(environ, field))}
+    return sorted(name for name, value in environ.items() if value and name.startswith("OCPP_") and name not in known)
+
+
+def _given(environ: Mapping[str, str], field: attrs.Attribute[Any]) -> list[tuple[str, str]]:
+    """The variables of a field that are there, with their values. An empty one counts as not given."""
+    pattern = variable(field.name)
+    if not field.metadata["per_action"]:
+        return [(pattern, environ[pattern])] if environ.get(pattern) else []
+    beginning = pattern.removesuffix(ACTION)
     return sorted(
-        name
-        for name, value in environ.items()
-        if value and (name in LATER or (name.startswith("OCPP_") and name not in known))
+        (name, value) for name, value in environ.items() if value and name.startswith(beginning) and name != beginning
     )
+
+
+def _action(field: attrs.Attribute[Any], name: str) -> str:
+    return name.removeprefix(variable(field.name).removesuffix(ACTION)).replace("_", "")
 
 
 def _scrypt_bytes(settings: Settings) -> int:

@@ -87,7 +87,7 @@ class Ports:
             self.tls.reload_now()
 
     async def _open_ocpp(self, node: Node, number: int, kind: str, setting: str) -> int:
-        ocpp = node.factory(kind != PLAIN)
+        ocpp = node.door.factory(kind != PLAIN)
         factory: IProtocolFactory = ocpp
         if kind != PLAIN:
             assert self.tls is not None  # load_tls has seen the same settings

@@ -158,6 +158,7 @@ class Gateway(Service):
             settings,
             redis=redis,
             bus=producer,
+            kafka=self._dependencies.kafka_config,
             schemas=schemas,
             metrics=metrics,
             clock=self._clock,
@@ -176,22 +177,26 @@ class Gateway(Service):
         node.refresher.start()
         node.sweeper.start()
         node.settling.start()
-        node.watching.start()
-        node.hashing.start()
+        node.door.watching.start()
+        node.door.hashing.start()
+        if node.csms is not None:
+            node.csms.start()
         has_tls = settings.ocpp_tls_enabled
         http = site(
             token=settings.health_metrics_auth_token,
             problems=self._problems,
             exposition=metrics.exposition,
-            unknown_path=lambda target, peer, forwarded_for: node.refusals.unknown_path(
+            unknown_path=lambda target, peer, forwarded_for: node.door.refusals.unknown_path(
                 target, node.proxies.client(peer, forwarded_for)
             ),
             operators=OperatorPorts(sessions=node.cluster.sessions, kick=node.cluster.kick, nodes=node.cluster.nodes),
             # Where charge points have to use TLS there is no way around it.
-            ocpp=None if has_tls else OcppResource(node.factory(False)),
+            ocpp=None if has_tls else OcppResource(node.door.factory(False)),
             timeout=settings.ocpp_handshake_timeout,
+            door=node.commands.door,
         )
         http_port, ocpp_port = await self._ports.open(node, http)
+        node.commands.start()
         self._leave_dev_state(http_port, ocpp_port)
         settle_garbage()
         log.info(
@@ -207,7 +212,7 @@ class Gateway(Service):
 
     def _recheck_certificates(self) -> None:
         if self._node is not None and self._ports.tls is not None:
-            self._node.watch.recheck_certificates(self._ports.tls.is_revoked)
+            self._node.door.watch.recheck_certificates(self._ports.tls.is_revoked)
 
     def _leave_dev_state(self, http_port: int, ocpp_port: int) -> None:
         dependencies = self._dependencies

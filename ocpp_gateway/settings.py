@@ -1,6 +1,7 @@
 """What an operator can set, from the environment: one field, one variable of the same name in upper case.
 
-They are read from it in ``environment``. The field's help text is also what ``twistd ocpp-gateway --list-settings`` and
+They are read from it in ``environment``. Fields that end in ``s`` for one value per action have a variable for each:
+OCPP_CSMS_TIMEOUT_AUTHORIZE. The field's help text is also what ``twistd ocpp-gateway --list-settings`` and
 the table in README.md say.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from attrs import frozen
@@ -22,6 +23,7 @@ from ocpp_gateway.conversions import (
     flag,
     identity_pattern,
     name,
+    names,
     networks,
     one_of,
     optional_text,
@@ -45,10 +47,11 @@ OCPP_CIPHERS = (
 _Value = TypeVar("_Value")
 
 
-def _setting(default: _Value, convert: Callable[[str], _Value], help_text: str, *, secret: bool = False) -> _Value:
-    value: _Value = attrs.field(
-        default=default, repr=not secret, metadata={"convert": convert, "help": help_text, "secret": secret}
-    )
+def _setting(
+    default: _Value, convert: Callable[[str], Any], help_text: str, *, secret: bool = False, per_action: bool = False
+) -> _Value:
+    metadata = {"convert": convert, "help": help_text, "secret": secret, "per_action": per_action}
+    value: _Value = attrs.field(default=default, repr=not secret, metadata=metadata)
     return value
 
 
@@ -103,7 +106,44 @@ class Settings:
     kafka_brokers: str = _setting("localhost:9092", text, "host:port of Kafka brokers, comma-separated.")
     kafka_client_id: str = _setting("", optional_text, "Kafka client id (default: SERVICE_NAME and NODE_ID).")
     kafka_config_file: str = _setting("", existing_file, "Properties file with any further librdkafka settings.")
+    kafka_group_id: str = _setting("ocpp-gateway", name, "Consumer group of the commands, the same on every node.")
     kafka_max_pending: int = _setting(50_000, whole(100, 10_000_000), "Records that may wait for Kafka.")
+
+    ocpp_commands_enabled: bool = _setting(True, flag, "Read commands from cpms.command.requests.")
+    ocpp_command_timeout: float = _setting(
+        15.0, seconds(1, 3600), "How long a command may take to be sent, and then to be answered, if it does not say."
+    )
+    ocpp_max_commands_in_flight: int = _setting(
+        1_000, whole(1, 100_000), "Commands that a node has taken on and not ended; then it stops reading."
+    )
+    ocpp_max_waiting_commands: int = _setting(
+        50, whole(1, 10_000), "Commands of a connected charge point that may wait for their turn."
+    )
+    ocpp_max_parked_commands: int = _setting(
+        50, whole(0, 10_000), "Commands that may wait in Redis for a charge point that is offline."
+    )
+    command_audit_ttl_seconds: int = _setting(
+        604_800, whole(60, 31_536_000), "How long the audit record of a command is kept in Redis."
+    )
+    command_idempotency_ttl_seconds: int = _setting(
+        86_400, whole(600, 31_536_000), "How long a commandId that comes again is recognised."
+    )
+
+    ocpp_csms_actions: tuple[str, ...] = _setting(
+        (), names, "Actions of charge points that the CSMS answers over Kafka, comma-separated, Authorize for example."
+    )
+    ocpp_csms_reply_topic: str = _setting("ocpp.csms.replies", name, "Kafka topic of the CSMS's answers.")
+    ocpp_csms_timeout: float = _setting(10.0, seconds(0.1, 300), "How long the CSMS has for an answer.")
+    ocpp_csms_timeouts: tuple[tuple[str, float], ...] = _setting(
+        (), seconds(0.1, 300), "The same for one action: OCPP_CSMS_TIMEOUT_AUTHORIZE=1.5.", per_action=True
+    )
+    ocpp_csms_fallbacks: tuple[tuple[str, str], ...] = _setting(
+        (),
+        one_of("gateway", "error", "close"),
+        "What happens without it: gateway (it answers), error (CALLERROR InternalError) or close (1013), for example "
+        "OCPP_CSMS_FALLBACK_AUTHORIZE=gateway (default: error for Authorize, else gateway).",
+        per_action=True,
+    )
 
     ocpp_identity_prefix: str = _setting("chargers", text, "Redis key prefix of identity records.")
     ocpp_charge_point_id_pattern: re.Pattern[str] = _setting(

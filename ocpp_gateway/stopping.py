@@ -2,7 +2,8 @@
 
 ::
 
-    new handshakes are answered 503 ── sessions close, spread over DRAIN_SECONDS ── the ports close
+    new handshakes are answered 503 ── commands are left to other nodes ── sessions close, spread over DRAIN_SECONDS
+      └─ the ports close ── commands that ended with the sessions are told
       └─ Kafka gets what is queued ── Redis gets its keys back ── embedded servers end
 
 The ports stay open while sessions close: a probe, a load balancer and a charge point that comes back are told to go
@@ -29,7 +30,7 @@ log = Logger()
 _FLUSH_SECONDS: Final = 5.0
 """What Kafka has at least, also when the sessions took all of DRAIN_SECONDS."""
 
-_REST_SECONDS: Final = 20.0
+_REST_SECONDS: Final = 35.0
 """What all of it takes at most besides DRAIN_SECONDS, with Kafka and Redis away."""
 
 
@@ -49,8 +50,10 @@ class Stop:
         """Take every step. It never fails; what went wrong is logged."""
         self._begun_at = self.clock.monotonic()
         for step in (
+            self._leave_commands,
             self._close_sessions,
             self.ports.close,
+            self._end_commands,
             self._stop_kafka,
             self._stop_redis,
             self.dependencies.close_embedded,
@@ -60,11 +63,23 @@ class Stop:
             except Exception:
                 log.failure("Stopping went wrong", event="gateway.stop_failed")
 
+    async def _leave_commands(self) -> None:
+        node = self.node
+        if node is not None:
+            node.admission.close("draining")
+            self.systemd.stopping(self.drain.seconds + _REST_SECONDS, "Leaving commands to other nodes")
+            await node.commands.stop_taking()
+
+    async def _end_commands(self) -> None:
+        if self.node is not None:
+            await self.node.commands.stop()
+            if self.node.csms is not None:
+                await self.node.csms.stop()
+
     async def _close_sessions(self) -> None:
         node, seconds = self.node, self.drain.seconds
         if node is None:
             return
-        node.admission.close("draining")
         self.systemd.stopping(seconds + _REST_SECONDS, f"Closing {len(node.sessions)} connections in {seconds:g} s")
         await self.drain.run(node.sessions)
 
@@ -82,15 +97,15 @@ class Stop:
     async def _stop_redis(self) -> None:
         node = self.node
         if node is not None:
-            node.keepalive.stop()
+            node.door.keepalive.stop()
             await node.node_bus.stop()
             node.refresher.stop()
             node.settling.stop()
-            node.watching.stop()
+            node.door.watching.stop()
             try:
                 await node.ownership.finish()
             except StoreUnavailable:
                 log.warn("Sessions could not be given back to Redis; they expire", event="gateway.sessions_left")
             await node.lease.stop()
-            node.hashing.stop()
+            node.door.hashing.stop()
         await self.dependencies.close_redis()

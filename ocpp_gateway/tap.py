@@ -82,6 +82,7 @@ class Options(usage.Options):
         problems += wrong
         problems += self._read_connections(self.settings, environ)
         problems += self._read_security(self.settings)
+        problems += self._read_csms(self.settings)
         if problems:
             raise usage.UsageError("it cannot start with these settings:\n  " + "\n  ".join(problems))
         self.environ = environ
@@ -126,6 +127,11 @@ class Options(usage.Options):
         except ValueError as error:
             problems.append(f"OCPP_ALLOWED_ORGANIZATIONS: {error}")
         return problems
+
+    def _read_csms(self, settings: Settings) -> list[str]:
+        from ocpp_gateway.csms.policy import problems
+
+        return problems(settings.ocpp_csms_actions, settings.ocpp_csms_timeouts, settings.ocpp_csms_fallbacks)
 
     def _env_file(self) -> dict[str, str]:
         path = self["env-file"]

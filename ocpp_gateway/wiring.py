@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+import secrets
+import uuid
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from ocpp_gateway import policies
 from ocpp_gateway.adapters.answers import Topic
-from ocpp_gateway.auth.hashthreads import ThreadedHashing
 from ocpp_gateway.clock import Clock
+from ocpp_gateway.commands.sessions import EveryoneAccepted
 from ocpp_gateway.flood.admission import Admission
 from ocpp_gateway.flood.cooldown import LogCooldown
 from ocpp_gateway.handshake.proxies import TrustedProxies
+from ocpp_gateway.kafka.config import KafkaConfig
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ops.metrics import Metrics
 from ocpp_gateway.redis.bus import NodeBus
+from ocpp_gateway.redis.bus_messages import BusMessage
 from ocpp_gateway.redis.claims import Claims
 from ocpp_gateway.redis.cluster import Cluster
 from ocpp_gateway.redis.flooding import FloodStore
@@ -37,17 +41,13 @@ from ocpp_gateway.routing.stamps import EventStamps
 from ocpp_gateway.routing.uplink import EventBus, Uplink
 from ocpp_gateway.routing.writability import Writability
 from ocpp_gateway.session.facts import SessionLimits
-from ocpp_gateway.session.failures import Failures
-from ocpp_gateway.session.keepalive import KeepAlive
-from ocpp_gateway.session.opening import Opening
 from ocpp_gateway.session.reasons import CloseReason
-from ocpp_gateway.session.record_log import RecordLog
-from ocpp_gateway.session.refusals import Refusals
 from ocpp_gateway.session.registry import Sessions
-from ocpp_gateway.session.watch import Watch
+from ocpp_gateway.session.session import Session
 from ocpp_gateway.settings import Settings
-from ocpp_gateway.tls.peers import PeerCertificates
-from ocpp_gateway.websocket.factory import OcppFactory
+from ocpp_gateway.wiring_commands import Commands, wire_commands
+from ocpp_gateway.wiring_csms import CsmsSide, wire_csms
+from ocpp_gateway.wiring_door import Door, wire_door
 
 if TYPE_CHECKING:
     from ocpp_gateway.redis.client import RedisClient
@@ -58,6 +58,7 @@ _COOLDOWN_ENTRIES = 10_000
 _KNOWN_CERTIFICATES = 20_000
 _SWEEP_PATIENCE = 10.0
 _READMISSION_BURST_SECONDS = 1.0
+_HIGHEST_ID = 2**31 - 1
 _SECURITY_SHARE = 0.02
 """Of the records that may wait for Kafka, those that may be security events."""
 
@@ -73,23 +74,19 @@ class Node:
     writability: Writability
     presence: Presence
     sessions: Sessions
-    hashing: ThreadedHashing
     ownership: Ownership
     lease: NodeLease
     node_bus: NodeBus
     sweeper: Sweeper
     cluster: Cluster
-    keepalive: KeepAlive
     refresher: Refresher
     settling: Periodic
-    watch: Watch
-    watching: Periodic
     identities: Identities
     transactions: RedisTransactionIds
     proxies: TrustedProxies
-    refusals: Refusals
-    factory: Callable[[bool], OcppFactory]
-    """Makes the factory of an OCPP port; True: for one with TLS."""
+    commands: Commands
+    csms: CsmsSide | None
+    door: Door
 
 
 def wire(
@@ -97,6 +94,7 @@ def wire(
     *,
     redis: RedisClient,
     bus: EventBus,
+    kafka: KafkaConfig,
     schemas: Schemas,
     metrics: Metrics,
     clock: Clock,
@@ -128,6 +126,18 @@ def wire(
         clock, kafka_lost, kafka_regained, patience=settings.ocpp_publish_timeout, when_room=bus.when_room
     )
     topics = {topic: topic.value for topic in Topic}
+    csms = wire_csms(
+        settings,
+        kafka=kafka,
+        redis=redis,
+        schemas=schemas,
+        metrics=metrics,
+        cooldown=cooldown,
+        new_id=lambda: str(uuid.uuid4()),
+        clock=clock,
+        reactor=reactor,
+    )
+    registrations = None if csms is None else csms.registrations
     uplink = Uplink(
         schemas=schemas,
         bus=bus,
@@ -136,6 +146,8 @@ def wire(
         writability=writability,
         counters=metrics,
         clock=clock,
+        csms=None if csms is None else csms.asking,
+        gate=registrations,
     )
     presence = Presence(bus=bus, topic=topics[Topic.STATION], holds=holds, writability=writability, clock=clock)
 
@@ -168,8 +180,12 @@ def wire(
     claims = Claims(ownership, settings.node_id, security, cooldown, lost.tell, started_at_ms)
     transactions = RedisTransactionIds(redis, settings.ocpp_transaction_ttl_seconds)
 
-    # Answers and sessions.
-    adapters = policies.adapters(settings, redis, transactions, clock)
+    # Sessions.
+    def opened(session: Session) -> None:
+        commands.unparking.opened(session)
+        if registrations is not None:
+            registrations.opened(session.station)
+
     sessions = Sessions(
         uplink=uplink,
         security=security,
@@ -181,9 +197,12 @@ def wire(
             max_waiting_calls=settings.ocpp_max_waiting_calls,
             messages=policies.message_limits(settings),
             answer_ttl=settings.ocpp_response_cache_ttl_seconds,
+            max_waiting_commands=settings.ocpp_max_waiting_commands,
         ),
         counters=metrics,
         clock=clock,
+        opened=opened,
+        first_answered=lambda session: commands.unparking.settled(session),  # noqa: PLW0108 - it is made further down
     )
 
     def records() -> Iterator[SessionRecord]:
@@ -199,13 +218,18 @@ def wire(
         sessions=records,
         superseded=superseded,
     )
+
+    def vanished() -> None:
+        refresher.run_now()
+        commands.recheck()
+
     lease = NodeLease(
         client=redis,
         clock=clock,
         node_id=settings.node_id,
         ttl=settings.node_ttl_seconds,
         heartbeat=settings.node_heartbeat_seconds,
-        vanished=refresher.run_now,
+        vanished=vanished,
         connections=lambda: len(sessions),
     )
     sweeper = Sweeper(
@@ -218,7 +242,13 @@ def wire(
         born_ms=started_at_ms,
         lost=lost.tell,
     )
-    cluster = Cluster(client=redis, ownership=ownership, local=sessions, records=records)
+
+    def heard(message: BusMessage) -> None:
+        commands.heard(message)
+        if csms is not None:
+            csms.heard(message)
+
+    cluster = Cluster(client=redis, ownership=ownership, local=sessions, records=records, others=heard)
     node_bus = NodeBus(
         client=redis,
         clock=clock,
@@ -231,6 +261,8 @@ def wire(
     async def settle() -> None:
         await ownership.settle()
         await transactions.settle()
+        if csms is not None:
+            await csms.settle()
 
     settling = Periodic(
         name="Making up for what Redis missed",
@@ -240,80 +272,46 @@ def wire(
     )
 
     def redis_changed(connected: bool) -> None:
+        commands.redis_changed(connected)
         if connected:  # it may be another one, or an empty one
             lease.renew_now()
 
     redis.observe(redis_changed)
 
-    # The door.
-    record_log = RecordLog(cooldown)
-    hashing = ThreadedHashing(reactor, threads=_HASHING_THREADS, max_waiting=_MAX_WAITING_HASHES)
-    authenticator = policies.authenticator(settings, hashing, clock)
-    opening = Opening(
-        identity_pattern=settings.ocpp_charge_point_id_pattern,
-        close_on_mismatch=settings.ocpp_subprotocol_mismatch == "close",
+    door = wire_door(
+        settings,
         proxies=proxies,
         admission=admission,
         guard=guard,
+        cooldown=cooldown,
         identities=identities,
-        authenticator=authenticator,
         claims=claims,
-        adapters=adapters,
-        stamps=stamps,
-        node_id=settings.node_id,
-        started_at_ms=started_at_ms,
-        record_log=record_log,
-        counters=metrics,
-        clock=clock,
-    )
-    failures = Failures(
-        store=FloodStore(redis, policies.ban_rules(settings)),
-        security=security,
-        counters=metrics,
-        is_shared=proxies.is_shared,
-    )
-    refusals = Refusals(cooldown=cooldown, counters=metrics, security=security, failures=failures)
-    keepalive = KeepAlive(
-        clock=clock,
-        interval=settings.ocpp_ping_interval,
-        timeout=settings.ocpp_ping_timeout,
-        random=random.random,
-    )
-    watch = Watch(
+        bans=FloodStore(redis, policies.ban_rules(settings)),
+        adapters=policies.adapters(settings, redis, transactions, clock),
         sessions=sessions,
-        identities=identities,
-        authenticator=authenticator,
         security=security,
-        record_log=record_log,
+        stamps=stamps,
+        started_at_ms=started_at_ms,
+        metrics=metrics,
         clock=clock,
+        reactor=reactor,
     )
-    watching = Periodic(
-        name="The look at the identity records of connected charge points",
+    commands = wire_commands(
+        settings,
+        kafka=kafka,
+        redis=redis,
+        bus=bus,
+        sessions=sessions,
+        secrets=door.secrets,
+        registration=registrations or EveryoneAccepted(),
+        started_at=lease.started_at,
+        schemas=schemas,
+        stamps=stamps,
+        metrics=metrics,
+        random_id=lambda: 1 + secrets.randbelow(_HIGHEST_ID),
         clock=clock,
-        interval=settings.ocpp_recheck_seconds,
-        action=watch.round,
+        reactor=reactor,
     )
-
-    certificates = PeerCertificates(_KNOWN_CERTIFICATES)
-
-    def factory(is_tls: bool) -> OcppFactory:
-        return OcppFactory(
-            reactor=reactor,
-            opening=opening,
-            sessions=sessions,
-            refusals=refusals,
-            guard=guard,
-            keepalive=keepalive,
-            certificates=certificates,
-            counters=metrics,
-            is_tls=is_tls,
-            handshake_timeout=settings.ocpp_handshake_timeout,
-            max_message_bytes=settings.ocpp_max_payload_bytes,
-            write_timeout=settings.ocpp_write_timeout,
-            max_write_buffer_bytes=settings.ocpp_max_write_buffer_bytes,
-            compression=settings.ocpp_compression,
-            clock=clock,
-        )
 
     return Node(
         admission=admission,
@@ -321,20 +319,17 @@ def wire(
         writability=writability,
         presence=presence,
         sessions=sessions,
-        hashing=hashing,
         ownership=ownership,
         lease=lease,
         node_bus=node_bus,
         sweeper=sweeper,
         cluster=cluster,
-        keepalive=keepalive,
         refresher=refresher,
         settling=settling,
-        watch=watch,
-        watching=watching,
         identities=identities,
         transactions=transactions,
         proxies=proxies,
-        refusals=refusals,
-        factory=factory,
+        commands=commands,
+        csms=csms,
+        door=door,
     )

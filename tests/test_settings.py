@@ -63,14 +63,26 @@ def test_contradictions_are_problems() -> None:
 
 
 def test_what_nothing_reads_is_named() -> None:
-    assert without_effect({"OCPP_HARTBEAT_INTERVAL": "3", "KAFKA_GROUP_ID": "g", "OCPP_AUTH_MODE": "basic"}) == [
-        "KAFKA_GROUP_ID",
-        "OCPP_HARTBEAT_INTERVAL",
-    ]
+    environ = {"OCPP_HARTBEAT_INTERVAL": "3", "OCPP_CSMS_TIMEOUT_": "3", "OCPP_AUTH_MODE": "basic"}
+    assert without_effect(environ) == ["OCPP_CSMS_TIMEOUT_", "OCPP_HARTBEAT_INTERVAL"]
+
+
+def test_a_value_per_action() -> None:
+    environ = {
+        "OCPP_CSMS_TIMEOUT_AUTHORIZE": "1.5",
+        "OCPP_CSMS_TIMEOUT_START_TRANSACTION": "5",
+        "OCPP_CSMS_FALLBACK_BOOTNOTIFICATION": "Close",
+        "OCPP_CSMS_FALLBACK_AUTHORIZE": "never",
+    }
+    settings, problems = read(environ)
+    assert settings.ocpp_csms_timeouts == (("AUTHORIZE", 1.5), ("STARTTRANSACTION", 5.0))
+    assert settings.ocpp_csms_fallbacks == (("BOOTNOTIFICATION", "close"),)
+    assert problems == ["OCPP_CSMS_FALLBACK_AUTHORIZE must be one of gateway, error, close (it is 'never')"]
+    assert without_effect(environ) == []
 
 
 def test_what_this_release_cannot_do_may_be_switched_off() -> None:
-    environ = {"OCPP_TLS_ENABLED": "false", "OCPP_NO_SUCH": "", "KAFKA_GROUP_ID": ""}
+    environ = {"OCPP_TLS_ENABLED": "false", "OCPP_NO_SUCH": "", "OCPP_CSMS_TIMEOUT_AUTHORIZE": ""}
     assert without_effect(environ) == []
     assert read(environ)[1] == []
 
@@ -145,7 +157,7 @@ def test_scrypt_that_cannot_work_is_a_problem_and_nothing_else_is(n: int, r: int
 
 def test_the_readme_lists_every_setting_with_its_help() -> None:
     table = (PROJECT / "README.md").read_text()
-    rows = re.findall(r"^\| `([A-Z_]+)` \| .*? \| ([^|]*) \|$", table, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+(?:<ACTION>)?)` \| .*? \| ([^|]*) \|$", table, re.MULTILINE)
     assert rows == [(variable(field.name), field.metadata["help"]) for field in attrs.fields(Settings)]
 
 

@@ -15,7 +15,7 @@ The ports below are implemented over Redis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from attrs import field, frozen
 
 from ocpp_gateway.errors import GatewayError
 from ocpp_gateway.ocppj.errorcodes import ErrorCode
-from ocpp_gateway.ocppj.frames import Call, Send
+from ocpp_gateway.ocppj.frames import Call, Payload, Send
 from ocpp_gateway.ocppj.versions import OcppVersion
 
 
@@ -89,6 +89,11 @@ class Answer:
     is_timeless: bool = True
     """Whether a retransmission may get the same text again: not an answer with a clock in it."""
 
+    overruled: Callable[[Payload], Awaitable[Payload]] | None = None
+    """Where somebody else's word has to be remembered: takes the valid CALLRESULT payload that the CSMS wants in place
+    of ``body``, gives the one to send. Never raises because of Redis.
+    """
+
 
 class Adapter(Protocol):
     """One OCPP version's answers. No method raises because of what a peer sent, except CallRefused where stated."""
@@ -152,8 +157,18 @@ class TransactionIds(Protocol):
         """
         ...
 
+    async def adopt(
+        self, tenant_id: str, charge_point_id: str, question: StartQuestion | bytes, transaction_id: int
+    ) -> int:
+        """The CSMS answers ``question`` with ``transaction_id``: ``allocate`` gives it from now on.
+
+        Gives the id that is to be sent: the first that was adopted for ``question`` stays. ``transaction_id``: 1 or
+        more. Works without Redis too, so it does not raise StoreUnavailable.
+        """
+        ...
+
     async def is_known(self, charge_point_id: str, transaction_id: int) -> bool:
-        """Whether ``allocate`` gave this id to this charge point. Raises StoreUnavailable."""
+        """Whether this charge point got this id from ``allocate`` or by ``adopt``. Raises StoreUnavailable."""
         ...
 
     async def seen(self, charge_point_id: str, digest: bytes) -> bool:

@@ -35,8 +35,16 @@ class KnownTransactions:
         self._replies.put((caller.charge_point_id, transaction_id), True)
         return transaction_id, repeated
 
+    async def adopt(self, caller: Caller, question: StartQuestion | bytes, transaction_id: int) -> int:
+        """See TransactionIds."""
+        transaction_id = await self._transactions.adopt(
+            caller.tenant_id, caller.charge_point_id, question, transaction_id
+        )
+        self._replies.put((caller.charge_point_id, transaction_id), True)
+        return transaction_id
+
     def known_here(self, caller: Caller, transaction_id: int) -> bool | None:
-        """Whether the id is the caller's; None if Redis has to be asked. Ids below 1 are never allocated."""
+        """Whether the id is the caller's; None if Redis has to be asked. Ids below 1 are nobody's."""
         if transaction_id < 1:
             return False
         reply = self._replies.get((caller.charge_point_id, transaction_id))

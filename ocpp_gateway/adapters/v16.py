@@ -19,6 +19,9 @@ SecurityEventNotification,
 SignedFirmwareStatusNotification
 ===============================  =====================================================================================
 
+A transactionId that the CSMS gives in place of ours is as good as ours from then on: a retry is told it again, and
+MeterValues of it are no orphans. One below 1, as of a transaction that is refused, stands for none (errata 3.54).
+
 Members of events: SessionStarted has ``transactionId`` and ``idempotent``, SessionStopped ``idempotent``,
 MeterValuesReceived ``orphaned`` (its transactionId is not one that this charge point got here; left out while Redis
 cannot say) and, only if true, ``idempotent``. ``idempotent``: an event with the same content was published before.
@@ -39,7 +42,7 @@ from ocpp_gateway.adapters.known import KnownTransactions
 from ocpp_gateway.adapters.repeats import bytes_digest, fields_digest
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.ocppj.errorcodes import ErrorCode
-from ocpp_gateway.ocppj.frames import Call, Send
+from ocpp_gateway.ocppj.frames import Call, Payload, Send
 from ocpp_gateway.ocppj.versions import OcppVersion
 
 _ANSWERED_EMPTY = (
@@ -133,10 +136,16 @@ class Adapter16(VersionAdapter):
         def body(now: float) -> bytes:
             return orjson.dumps({"transactionId": transaction_id, "idTagInfo": verdict.id_tag_info(now)})
 
+        async def adopt(payload: Payload) -> Payload:
+            theirs = integer(payload.get("transactionId"))
+            if theirs is None or theirs < 1:
+                return payload
+            return {**payload, "transactionId": await self.transactions.adopt(caller, question, theirs)}
+
         extras: dict[str, Any] = {"transactionId": transaction_id, "idempotent": idempotent}
         if verdict.unverified:
             extras["idTokenUnverified"] = True
-        return Answer(body, extras, self.repeats.remember_everywhere(caller, digest))
+        return Answer(body, extras, self.repeats.remember_everywhere(caller, digest), overruled=adopt)
 
     async def _stop_transaction(self, caller: Caller, call: Call | Send) -> Answer:
         return await self._stopped(caller, call.payload, call.raw_payload)

@@ -2,6 +2,7 @@
 
 * ``errors``         what can be wrong: AuthenticationFailed, IdentityRecordInvalid
 * ``fields``         reading a record's members by their types
+* ``next_secrets``   passwords of which nobody knows yet whether they count
 * ``record``         the identity record of Redis as a value
 * ``addresses``      lists of allowed addresses
 * ``credentials``    what the request's header fields carry, as bytes
@@ -13,4 +14,5 @@
 * ``bindings``       is the certificate the charge point's own
 * ``authenticator``  the rules, in the contract's order
 * ``standing``       would the record as it is now still let a live session in
+* ``rewriting``      credentials that the gateway itself changes
 """

@@ -16,6 +16,9 @@ instead: a stolen password must not open what the operator has closed to passwor
 ``auth.allowedTypes`` names ``mtls`` beside another mode, a certificate counts if it comes without a secret, so that the
 charge points of a fleet can move to certificates one at a time.
 
+A password may be one of several while the charge point has not said which it took (``next_secrets``). The present one
+is tried first; a wrong password costs a comparison with each, and is one failure.
+
 Security profiles (same white paper, section 2.1): 1 a secret over a plain connection, 2 a secret over TLS, 3 a client
 certificate. A token counts as a password does.
 """
@@ -33,7 +36,7 @@ from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.credentials import Credentials, spellings
 from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.auth.hashing import HashDefaults, HashRunner, StoredHash
-from ocpp_gateway.auth.record import IdentityRecord
+from ocpp_gateway.auth.record import AuthRules, IdentityRecord
 from ocpp_gateway.auth.verified import VerifiedCredentials
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.ocppj.versions import OcppVersion
@@ -58,12 +61,14 @@ class AuthMode(StrEnum):
 class AuthOutcome:
     """How a charge point was let in. ``security_profile`` is OCPP's number, 1 to 3.
 
-    ``certificate_expired``: by a certificate that ran out, as its record allows.
+    ``certificate_expired``: by a certificate that ran out, as its record allows. ``next_secret``: the hash, as stored,
+    of the password to come that it was; None where it was the present one.
     """
 
     mode: AuthMode
     security_profile: int
     certificate_expired: bool = False
+    next_secret: str | None = field(default=None, repr=False)
 
 
 @frozen(kw_only=True)
@@ -163,11 +168,12 @@ class Authenticator:
         if mode is AuthMode.MTLS:
             is_expired = self._check_certificate(record, certificate)
             return AuthOutcome(mode, security_profile=3, certificate_expired=is_expired)
+        next_secret = None
         if mode is AuthMode.BASIC:
-            await self._check_basic(record, credentials, version)
+            next_secret = await self._check_basic(record, credentials, version)
         else:
             await self._check_token(record, credentials)
-        return AuthOutcome(mode, security_profile=2 if is_secure else 1)
+        return AuthOutcome(mode, security_profile=2 if is_secure else 1, next_secret=next_secret)
 
     def _own_mode(self, record: IdentityRecord) -> AuthMode:
         mode = self.default_mode if record.auth.mode is None else AuthMode.from_name(record.auth.mode)
@@ -187,7 +193,8 @@ class Authenticator:
         check_ownership(record, certificate, self.certificate_rules, now=now)
         return is_expired
 
-    async def _check_basic(self, record: IdentityRecord, credentials: Credentials, version: OcppVersion) -> None:
+    async def _check_basic(self, record: IdentityRecord, credentials: Credentials, version: OcppVersion) -> str | None:
+        """The password to come that it was, as stored; None: the present one. Raises AuthenticationFailed."""
         basic = credentials.basic()
         auth = record.auth
         expected = (auth.username or record.charge_point_id).encode("utf-8")
@@ -195,17 +202,33 @@ class Authenticator:
         if not is_user and auth.username is None:
             raise AuthenticationFailed("basic_user_mismatch")
         stored = self.hashes.read(auth.secret_hash, auth.secret_salt, auth.hash_algorithm)
-        is_password = (
-            stored is not None
-            and basic.password != b""
-            and await self._matches(record, stored, spellings(basic.password, version))
-        )
+        to_come = self._next_hashes(auth) if auth.next_secrets.hashes else {}
+        is_password, next_secret = False, None
+        if basic.password != b"":
+            secrets = spellings(basic.password, version)
+            is_password = stored is not None and await self._matches(record, stored, secrets)
+            if not is_password and to_come:
+                next_secret = await self._first_match(record, to_come, secrets)
         if not is_user:
             raise AuthenticationFailed("basic_user_mismatch")
-        if stored is None:
+        if stored is None and not to_come:
             raise AuthenticationFailed("basic_hash_missing")
-        if not is_password:
+        if not is_password and next_secret is None:
             raise AuthenticationFailed("basic_invalid")
+        return next_secret
+
+    def _next_hashes(self, auth: AuthRules) -> dict[str, StoredHash]:
+        following = auth.next_secrets
+        read = {text: self.hashes.read(text, following.salt, auth.hash_algorithm) for text in following.hashes}
+        return {text: stored for text, stored in read.items() if stored is not None}
+
+    async def _first_match(
+        self, record: IdentityRecord, hashes: dict[str, StoredHash], secrets: tuple[bytes, ...]
+    ) -> str | None:
+        for text, stored in hashes.items():
+            if await self._matches(record, stored, secrets):
+                return text
+        return None
 
     async def _check_token(self, record: IdentityRecord, credentials: Credentials) -> None:
         token = credentials.token()

@@ -114,10 +114,7 @@ class HashDefaults:
         """
         if not stored:
             return None
-        prefix, dollar, rest = stored.strip().partition("$")
-        digits = rest if dollar else prefix
-        name = prefix if dollar else algorithm
-        known = HashAlgorithm.from_name(name) if name is not None else self.algorithm
+        known, digits = self._parts(stored, algorithm)
         if known is None or _HEX.fullmatch(digits) is None:
             return None
         digest = bytes.fromhex(digits)
@@ -125,13 +122,23 @@ class HashDefaults:
             return None
         return StoredHash(known, digest, (salt or "").encode("utf-8"), self.scrypt)
 
+    def like(self, stored: str | None, algorithm: str | None) -> HashDefaults:
+        """The same with the algorithm that a record's hash ``stored`` has, or would have; to replace it by another."""
+        known, _ = self._parts(stored or "", algorithm)
+        return HashDefaults(known or self.algorithm, self.scrypt)
+
     def make(self, secret: bytes, salt: str) -> str:
-        """``secret`` in its stored form, with the algorithm as a prefix; for provisioning."""
+        """``secret`` in its stored form, with the algorithm as a prefix. With scrypt too slow for the reactor."""
         if self.algorithm is HashAlgorithm.SCRYPT:
             digest = self.scrypt.derive(secret, salt.encode("utf-8"), self.scrypt.key_length)
         else:
             digest = hashlib.sha256(salt.encode("utf-8") + secret).digest()
         return f"{self.algorithm.value}${digest.hex()}"
+
+    def _parts(self, stored: str, algorithm: str | None) -> tuple[HashAlgorithm | None, str]:
+        prefix, dollar, rest = stored.strip().partition("$")
+        name = prefix if dollar else algorithm
+        return HashAlgorithm.from_name(name) if name is not None else self.algorithm, rest if dollar else prefix
 
 
 def new_salt() -> str:
@@ -150,4 +157,12 @@ class HashRunner(Protocol):
 
     def matches(self, stored: StoredHash, secrets: tuple[bytes, ...]) -> Deferred[bool]:
         """``stored.matches(secrets)``; fails with HashingBusy over the bound. Cancelling gives the place up."""
+        ...
+
+
+class HashMaker(Protocol):
+    """Makes hashes that are too slow for the reactor."""
+
+    def make(self, hashes: HashDefaults, secret: bytes, salt: str) -> Deferred[str]:
+        """``hashes.make(secret, salt)``; fails and is cancelled as ``HashRunner.matches``."""
         ...

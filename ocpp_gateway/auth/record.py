@@ -17,6 +17,7 @@ from attrs import field, frozen
 from ocpp_gateway.auth.addresses import EVERY_ADDRESS, AddressList
 from ocpp_gateway.auth.errors import IdentityRecordInvalid
 from ocpp_gateway.auth.fields import RecordFields
+from ocpp_gateway.auth.next_secrets import NO_NEXT_SECRETS, NextSecrets
 from ocpp_gateway.ocppj.versions import OcppVersion
 
 ALL_VERSIONS: Final = frozenset(OcppVersion)
@@ -69,6 +70,7 @@ class AuthRules:
     username: str | None = None
     secret_hash: str | None = field(default=None, repr=False)
     secret_salt: str | None = field(default=None, repr=False)
+    next_secrets: NextSecrets = NO_NEXT_SECRETS
     token_hash: str | None = field(default=None, repr=False)
     certificates: tuple[CertificateBinding, ...] = ()
     revoked_fingerprints: frozenset[str] = frozenset()
@@ -154,6 +156,7 @@ def _auth(fields: RecordFields) -> AuthRules:
         username=fields.given("username"),
         secret_hash=fields.given("secretHash"),
         secret_salt=fields.given("secretSalt"),
+        next_secrets=NextSecrets.read(fields),
         token_hash=fields.given("tokenHash"),
         certificates=tuple(bindings),
         revoked_fingerprints=frozenset(

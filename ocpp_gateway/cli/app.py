@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from ocpp_gateway.cli.ban import ban
 from ocpp_gateway.cli.cert import cert
 from ocpp_gateway.cli.charger import charger
+from ocpp_gateway.cli.command import command
 from ocpp_gateway.cli.demo import demo
 from ocpp_gateway.cli.endpoints import Places
 from ocpp_gateway.cli.nodes import nodes
@@ -42,7 +43,7 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
 def ocpp_gateway(context: click.Context, dev: bool, redis_url: str | None, kafka_brokers: str | None) -> None:
-    """Tools around the OCPP gateway: who may connect, who is connected, charge points to try it with, its events.
+    """Tools around the OCPP gateway: who may connect, who is connected, commands, charge points to try it with, events.
 
     The gateway itself is started with 'twistd -n ocpp-gateway'. For a first look: ocpp-gateway demo
     """
@@ -59,5 +60,5 @@ def ocpp_gateway(context: click.Context, dev: bool, redis_url: str | None, kafka
     )
 
 
-for _command in (charger, cert, pki, sessions, session, nodes, ban, simulate, tail, demo):
+for _command in (charger, cert, pki, sessions, session, command, nodes, ban, simulate, tail, demo):
     ocpp_gateway.add_command(_command)

@@ -21,7 +21,7 @@ SIMULATION = "ocpp-gateway simulate"
 """``createdBy`` of the records that simulations write, and may write again."""
 
 _UNSAID: tuple[Any, ...] = (None, "", [])
-_HASHES = ("secretHash", "secretSalt", "tokenHash")
+_HASHES = ("secretHash", "secretSalt", "tokenHash", "nextSecretHash", "nextSecretSalt", "nextSecretContext")
 _HIDDEN = (*_HASHES, "secret", "token")
 
 

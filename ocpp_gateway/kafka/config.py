@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Final
 
 from attrs import field, frozen
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
 
 from ocpp_gateway.errors import ConfigError
+from ocpp_gateway.kafka.one_sided import CONSUMER_ONLY, PRODUCER_ONLY
 
 EMBEDDED: Final = "embedded://"
 
@@ -37,13 +38,23 @@ GUARANTEES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "acks": ("acks", ("all", "-1")),
     "request.required.acks": ("acks", ("all", "-1")),
     "partitioner": ("partitioner", ("murmur2_random",)),
+    "enable.auto.commit": ("enable.auto.commit", ("true", "t", "1")),
+    "auto.commit.enable": ("enable.auto.commit", ("true", "t", "1")),
+    "enable.auto.offset.store": ("enable.auto.offset.store", ("false", "f", "0")),
+    "auto.offset.reset": ("auto.offset.reset", ("earliest", "smallest", "beginning")),
+    "isolation.level": ("isolation.level", ("read_committed",)),
+    "group.protocol": ("group.protocol", ("classic",)),
+    "partition.assignment.strategy": ("partition.assignment.strategy", ("cooperative-sticky",)),
 }
-"""Durable, each once and in order, and on the partition where a Java producer would have put the key."""
+"""What is written: durable, each once and in order, and on the partition where a Java producer would have put the key.
+What is read: nothing skipped, and nothing counted as read before it is done with, whoever joins or leaves the group."""
 
 _ELSEWHERE: Final = {
     "bootstrap.servers": "set KAFKA_BROKERS instead",
     "metadata.broker.list": "set KAFKA_BROKERS instead",
     "group.id": "set KAFKA_GROUP_ID instead",
+    "group.instance.id": "nodes join and leave the group freely",
+    "offset.store.method": "offsets are kept in Kafka",
     "transactional.id": "the gateway does not use transactions",
     "delivery.report.only.error": "the gateway waits for every report",
     "log.queue": "the gateway takes librdkafka's log",
@@ -70,6 +81,18 @@ _PRODUCER_DEFAULTS: Final[dict[str, Value]] = {
     "message.timeout.ms": 0,
     # Readers written with kafkajs know gzip only, so whoever wants lz4 or zstd asks for it.
     "compression.type": "none",
+}
+
+_CONSUMER_DEFAULTS: Final[dict[str, Value]] = {
+    # How long the commands of a node that died wait for another one.
+    "session.timeout.ms": 10_000,
+    "heartbeat.interval.ms": 3_000,
+    "auto.commit.interval.ms": 500,
+    # Real brokers answer as soon as there is something; the mock cluster keeps a request for the whole time.
+    "fetch.wait.max.ms": 100,
+    # What is fetched ahead is thrown away at each pause, so not much of it.
+    "queued.min.messages": 1_000,
+    "queued.max.messages.kbytes": 8_192,
 }
 
 _MAX_RECORD_BYTES: Final = 1_000_000
@@ -158,21 +181,35 @@ class KafkaConfig:
         }
         promised: dict[str, Value] = {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random"}
         chosen = {**_PRODUCER_DEFAULTS, **room, **self.client_properties()}
-        return {name: value for name, value in chosen.items() if name not in GUARANTEES} | promised
+        others = GUARANTEES.keys() | CONSUMER_ONLY
+        return {name: value for name, value in chosen.items() if name not in others} | promised
+
+    def consumer_properties(self, group_id: str) -> dict[str, Value]:
+        """The properties of a member of ``group_id``. librdkafka commits, but nothing that we have not told it to."""
+        promised: dict[str, Value] = {
+            "group.id": group_id,
+            "enable.auto.commit": True,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "partition.assignment.strategy": "cooperative-sticky",
+        }
+        chosen = {**_CONSUMER_DEFAULTS, **self.client_properties()}
+        others = GUARANTEES.keys() | PRODUCER_ONLY
+        return {name: value for name, value in chosen.items() if name not in others} | promised
 
     def problems(self) -> tuple[str, ...]:
         """What librdkafka has against the properties: unknown names, values out of range, files it cannot read.
 
         It names one problem at a time, so each property is tried alone when all together fail. Opens no connection.
         """
-        together = self.producer_properties(max_pending_messages=1, max_pending_bytes=1)
-        del together["bootstrap.servers"]
-        complaint = _complaint(together)
+        complaint = _complaint(Producer, self.producer_properties(max_pending_messages=1, max_pending_bytes=1))
+        complaint = complaint or _complaint(Consumer, self.consumer_properties("ocpp-gateway"))
         if complaint is None:
             return ()
         found = []
         for entry in self.properties:
-            alone = _complaint({entry.name: entry.value})
+            alone = _complaint(Producer, {entry.name: entry.value})
             # "Failed to create ..." is about properties that do not fit together, and alone it lacks the others.
             if alone is not None and not alone.startswith("Failed to create"):
                 found.append(f"{entry.origin}: {self.without_secrets(alone)}")
@@ -234,12 +271,12 @@ def _read_file(path: str) -> tuple[list[Property], list[str]]:
     return entries, problems
 
 
-def _complaint(properties: Mapping[str, Value]) -> str | None:
+def _complaint(kind: type[Producer] | type[Consumer], properties: Mapping[str, Value]) -> str | None:
     """librdkafka's objection to these properties, or None."""
     quiet = logging.Logger("kafka")
     quiet.addHandler(logging.NullHandler())
     try:
-        Producer({**properties}, logger=quiet)
+        kind({name: value for name, value in properties.items() if name != "bootstrap.servers"}, logger=quiet).close()
     except KafkaException as error:
         return str(error.args[0].str()).strip()
     except (TypeError, ValueError) as error:

@@ -33,7 +33,7 @@ class Guard:
 
     def refusal(self, request: Request) -> bytes | None:
         """The answer to who may not see what the token guards where it is set; None to who may."""
-        if not self.token or self._is_shown(request):
+        if not self.token or self.is_shown(request):
             return None
         request.setHeader(b"www-authenticate", b'Bearer realm="ocpp-gateway"')
         return answer(request, UNAUTHORIZED, b'{"error":"unauthorized"}')
@@ -44,6 +44,7 @@ class Guard:
             return answer(request, FORBIDDEN, b'{"error":"token_not_set"}')
         return self.refusal(request)
 
-    def _is_shown(self, request: Request) -> bool:
+    def is_shown(self, request: Request) -> bool:
+        """Whether a token is set, and ``request`` has it."""
         header = request.getHeader(b"authorization") or b""
-        return compare_digest(header, b"Bearer " + self.token)
+        return bool(self.token) and compare_digest(header, b"Bearer " + self.token)

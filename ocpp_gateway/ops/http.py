@@ -1,4 +1,4 @@
-"""The HTTP port: /health, /ready, /metrics, /sessions, /nodes, and the OCPP endpoint for the bench.
+"""The HTTP port: /health, /ready, /metrics, /sessions, /nodes, commands, and the OCPP endpoint for the bench.
 
 ``/health`` says that the process is alive, ``/ready`` whether it can serve. A token, where one is set, guards all but
 ``/health`` and the OCPP endpoint, which has credentials of its own; what is for operators is not there without one.
@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import orjson
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,10 +19,13 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from ocpp_gateway.ops.answers import Guard, answer
+from ocpp_gateway.ops.commands import MAX_BODY, Chargers, Door
 from ocpp_gateway.ops.operators import LiveSessions, Nodes, OperatorPorts
 
 log = Logger()
 
+_WITH_BODY: Final = b"/chargers/"
+"""What the paths begin with that take a body."""
 
 Problems = Callable[[], Awaitable[list[str]]]
 """Names of what keeps the gateway from serving; empty when it can."""
@@ -114,27 +118,46 @@ class Root(Resource):
         return self._fallback
 
 
-class _BodilessRequest(Request):
-    """A request of which no body is kept or parsed: nothing here takes one."""
+class _BoundedRequest(Request):
+    """A request without a body, but for who asks for a command: theirs is small, and its length is announced.
 
+    What comes without the token is read to its end, so that it can be answered, but not kept. Nothing is parsed.
+    """
+
+    _keeps_body = False
     _has_body = False
+    _is_refused = False
+
+    def __init__(self, guard: Guard, channel: HTTPChannel, queued: object = None) -> None:
+        super().__init__(channel, queued)
+        self._guard = guard
 
     def gotLength(self, length: int | None) -> None:
         """Twisted's: the header fields are there. ``length`` of the body, None: it comes in chunks."""
-        super().gotLength(0)
-        if length != 0:
-            self._has_body = True
+        self._has_body = length != 0
+        self._keeps_body = self._has_body and length is not None and length <= MAX_BODY and self._guard.is_shown(self)
+        super().gotLength(length if self._keeps_body else 0)
+        if length is None or length > MAX_BODY:
             self.requestHeaders.removeHeader(b"expect")  # Twisted would say that it may go on
-            self.channel.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-            self.loseConnection()
+            self._refuse()
 
     def handleContentChunk(self, data: bytes) -> None:
         """Twisted's: a piece of the body."""
+        if self._keeps_body:
+            super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Twisted's: the request is complete."""
-        if not self._has_body:
+        if self._has_body and not path.startswith(_WITH_BODY):
+            self._refuse()
+        if not self._is_refused:
             super().requestReceived(command, path, version)
+
+    def _refuse(self) -> None:
+        if not self._is_refused:
+            self._is_refused = True
+            self.channel.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            self.loseConnection()
 
 
 class _PunctualChannel(HTTPChannel):
@@ -164,9 +187,11 @@ def site(
     ocpp: IResource | None,
     timeout: float,
     operators: OperatorPorts,
+    door: Door | None = None,
 ) -> Site:
     """The HTTP port's factory. ``ocpp`` is the OCPP endpoint, where it is to be on this port too.
 
+    ``door``: where commands are requested; None: there are none here.
     ``timeout``: seconds from the connection, or from the last answer on it, to a complete request.
     """
     guard = Guard(token.encode())
@@ -177,6 +202,7 @@ def site(
     root.putChild(b"metrics", Exposition(guard, exposition))
     root.putChild(b"sessions", LiveSessions(guard, operators, not_here))
     root.putChild(b"nodes", Nodes(guard, operators, not_here))
+    root.putChild(b"chargers", Chargers(guard, operators, not_here, door))
     if ocpp is not None:
         root.putChild(b"ocpp", ocpp)
-    return _QuietSite(root, _BodilessRequest, parsePOSTFormSubmission=False, timeout=timeout)
+    return _QuietSite(root, partial(_BoundedRequest, guard), parsePOSTFormSubmission=False, timeout=timeout)

@@ -63,6 +63,9 @@ class Metrics:
     tls: Callable[[], Iterable[Metric]] = tuple
     """Families about TLS files, where there are any."""
 
+    commands_in_flight: Callable[[], Mapping[str, int]] = dict
+    """How many are under way, as ``dispatching`` (from Kafka) and as ``executing`` (towards a charge point)."""
+
     _connections: Counter[OcppVersion] = field(factory=Counter)
     _closes: Counter[tuple[OcppVersion, str]] = field(
         # All from the beginning: of a series that begins with 1, Prometheus sees no increase.
@@ -72,6 +75,10 @@ class Metrics:
     _tls_handshakes: Counter[tuple[str, str]] = field(factory=Counter)
     _security_events: Counter[tuple[str, str]] = field(factory=Counter)
     _bans: Counter[str] = field(factory=lambda: Counter({"address": 0, "charge_point": 0}))
+    _commands: Counter[tuple[str, str]] = field(factory=Counter)
+    _unusable_commands: Counter[str] = field(factory=Counter)
+    _csms_answers: Counter[tuple[str, str]] = field(factory=Counter)
+    _csms_records: Counter[str] = field(factory=Counter)
     _calls: dict[tuple[OcppVersion, str, str], int] = field(factory=dict)
     _bad_frames: Counter[tuple[OcppVersion, str]] = field(factory=Counter)
     _quirks: Counter[tuple[OcppVersion | None, Quirk]] = field(factory=Counter)
@@ -125,6 +132,22 @@ class Metrics:
     def count_ban(self, scope: str) -> None:
         """A ban began, of an ``address`` or of a ``charge_point`` at one."""
         self._bans[scope] += 1
+
+    def count_command(self, event_type: str, reason: str) -> None:
+        """A command ended here with this event."""
+        self._commands[event_type, reason] += 1
+
+    def count_unusable_command(self, reason: str) -> None:
+        """A record of the commands' topic does not even say which command it is."""
+        self._unusable_commands[reason] += 1
+
+    def count_csms_answer(self, action: str, outcome: str) -> None:
+        """A question to the CSMS ended as ``outcome`` (``csms.asking``)."""
+        self._csms_answers[action, outcome] += 1
+
+    def count_csms_record(self, outcome: str) -> None:
+        """A record of the reply topic was read (``csms.replies``)."""
+        self._csms_records[outcome] += 1
 
     def session_lost(self, version: OcppVersion) -> None:
         """A session of a node that died was swept up here."""
@@ -186,6 +209,32 @@ class Metrics:
         for (event_type, outcome), count in self._security_events.items():
             events.add_metric([event_type, outcome], count)
         yield events
+
+        commands = CounterMetricFamily(
+            "ocpp_commands", "Commands of the back end by their final event.", labels=["event", "reason"]
+        )
+        for (event_type, why), count in self._commands.items():
+            commands.add_metric([event_type, why], count)
+        yield commands
+        unusable = CounterMetricFamily(
+            "ocpp_unusable_commands", "Records that do not name a command.", labels=["reason"]
+        )
+        for why, count in self._unusable_commands.items():
+            unusable.add_metric([why], count)
+        yield unusable
+        in_flight = GaugeMetricFamily("ocpp_commands_in_flight", "Commands under way.", labels=["role"])
+        for role, number in self.commands_in_flight().items():
+            in_flight.add_metric([role], number)
+        yield in_flight
+
+        answers = CounterMetricFamily("ocpp_csms_answers", "Questions to the CSMS.", labels=["action", "outcome"])
+        for (action, outcome), count in self._csms_answers.items():
+            answers.add_metric([action, outcome], count)
+        yield answers
+        records = CounterMetricFamily("ocpp_csms_records", "Records of the CSMS's answers.", labels=["outcome"])
+        for outcome, count in self._csms_records.items():
+            records.add_metric([outcome], count)
+        yield records
 
         calls = CounterMetricFamily(
             "ocpp_calls", "CALLs of charge points by outcome.", labels=["version", "action", "outcome"]

@@ -5,6 +5,7 @@
     GET    /sessions[?node=ID][&tenant=ID]   200, a JSON array of this node's sessions
     DELETE /sessions/{chargePointId}         202, it is being closed; 404, it is not connected
     GET    /nodes                            200, a JSON array
+    POST   /chargers/{chargePointId}/commands: see ``commands``
 
 All of it needs the token: 403 where none is set, 401 to who does not show it, 503 while Redis is away.
 """
@@ -60,7 +61,7 @@ class OperatorPorts:
     nodes: Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
-class _Guarded(Resource):
+class Guarded(Resource):
     """A path that answers nobody without the token, whatever they ask."""
 
     allowed = b"GET, HEAD"
@@ -90,7 +91,7 @@ class _Guarded(Resource):
         raise NotImplementedError  # each path's own
 
 
-class LiveSessions(_Guarded):
+class LiveSessions(Guarded):
     """``/sessions``."""
 
     def getChild(self, path: bytes, request: Request) -> IResource:
@@ -112,7 +113,7 @@ class LiveSessions(_Guarded):
         return NOT_DONE_YET
 
 
-class _LiveSession(_Guarded):
+class _LiveSession(Guarded):
     """``/sessions/{chargePointId}``."""
 
     allowed = b"DELETE"
@@ -123,7 +124,7 @@ class _LiveSession(_Guarded):
 
     def respond(self, request: Request) -> _Body:
         """Close it."""
-        return _answer_later(request, self._kick(request))
+        return answer_later(request, self._kick(request))
 
     async def _kick(self, request: Request) -> bytes:
         charge_point_id = self._charge_point_id
@@ -138,12 +139,12 @@ class _LiveSession(_Guarded):
         return answer(request, ACCEPTED, orjson.dumps({"status": "closing", "chargePointId": charge_point_id}))
 
 
-class Nodes(_Guarded):
+class Nodes(Guarded):
     """``/nodes``."""
 
     def respond(self, request: Request) -> _Body:
         """Answer with all that are known."""
-        return _answer_later(request, self._list(request))
+        return answer_later(request, self._list(request))
 
     async def _list(self, request: Request) -> bytes:
         return answer(request, OK, orjson.dumps(await self._ports.nodes()))
@@ -199,7 +200,8 @@ def _wanted(request: Request) -> Callable[[Mapping[str, Any]], bool]:
     return lambda each: all(each.get(member) == value for member, value in asked.items())
 
 
-def _answer_later(request: Request, work: Awaitable[bytes]) -> int:
+def answer_later(request: Request, work: Awaitable[bytes]) -> int:
+    """Answer with what ``work`` gives; it is cancelled when nobody waits for that any more."""
     answering = Deferred.fromCoroutine(_answer_with(request, work))
     request.notifyFinish().addErrback(lambda _: answering.cancel())
     return NOT_DONE_YET
@@ -214,6 +216,7 @@ async def _answer_with(request: Request, work: Awaitable[bytes]) -> None:
         body = answer(request, SERVICE_UNAVAILABLE, orjson.dumps({"error": error.reason}))
     except Exception:
         body = _failed(request)
+    request.setHeader(b"content-length", b"%d" % len(body))
     request.write(body)
     request.finish()
 

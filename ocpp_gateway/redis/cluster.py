@@ -40,6 +40,8 @@ class Cluster:
     ownership: Ownership
     local: LocalSessions
     records: Callable[[], Iterable[SessionRecord]]
+    others: Callable[[BusMessage], None]
+    """Told what is not about sessions."""
 
     def sessions(self) -> Iterator[Mapping[str, Any]]:
         """This node's, with the members of the session record."""
@@ -75,3 +77,5 @@ class Cluster:
                 self.local.transferred(message.charge_point_id, message.epoch - 1)
             case SessionKick():
                 self.local.kick(message.charge_point_id, message.epoch)
+            case _:
+                self.others(message)

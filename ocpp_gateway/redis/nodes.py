@@ -53,7 +53,9 @@ class NodeLease:
     vanished: Callable[[], None]
     advertise_url: str | None = None
     connections: Callable[[], int] | None = None
-    _started_at: str = field(default="", init=False)
+    started_at: str = field(init=False)
+    """When this life of the node began, as the lease tells it: a node that starts again under its name has another."""
+
     _value: bytes | None = field(default=None, init=False)
     _warned: bool = field(default=False, init=False)
     _renewal: Script = field(factory=lambda: Script.load("renew_lease"), init=False)
@@ -61,6 +63,7 @@ class NodeLease:
     _periodic: Periodic = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.started_at = iso_millis(self.clock.now())
         self._periodic = Periodic(
             name="Renewal of the node's lease", clock=self.clock, interval=self.heartbeat, action=self.renew
         )
@@ -97,11 +100,10 @@ class NodeLease:
     async def renew(self) -> None:
         """Renew once. Raises StoreUnavailable."""
         now = iso_millis(self.clock.now())
-        self._started_at = self._started_at or now
         members: dict[str, Any] = {"nodeId": self.node_id}
         if self.advertise_url is not None:
             members["advertiseUrl"] = self.advertise_url
-        members |= {"startedAt": self._started_at, "lastSeenAt": now}
+        members |= {"startedAt": self.started_at, "lastSeenAt": now}
         if self.connections is not None:
             members["connections"] = self.connections()
         value = orjson.dumps(members)
@@ -124,6 +126,6 @@ class NodeLease:
 
     def _is_ours(self, value: bytes) -> bool:
         try:
-            return bool(orjson.loads(value)["startedAt"] == self._started_at)
+            return bool(orjson.loads(value)["startedAt"] == self.started_at)
         except (ValueError, TypeError, KeyError):
             return False

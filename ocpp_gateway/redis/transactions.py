@@ -6,11 +6,15 @@ same id, even while Redis is away or after it lost its data, an id says nothing 
 nodes need not talk to each other. The HMAC's secret is made by the first node and shared in Redis
 (``transaction-id-key``); a node that finds it gone puts its copy back.
 
-============================================== =============================================================
-``transaction-questions:{id}:{digest}``         the id that a question got
-``transaction-ids:{transactionId}``             ``{chargePointId}`` and the question's digest, with a space between
-``transaction-messages:{id}:{digest}``          a message that is in Kafka
-============================================== =============================================================
+An id that the CSMS gives in place of ours is kept beside, as its charge point's own: a CSMS may count for each charge
+point from 1, so the same id may be adopted for several. The first one adopted for a question stays.
+
+=============================================== ============================================================
+``transaction-questions:{id}:{digest}``          the id that a question got
+``transaction-ids:{transactionId}``              ``{chargePointId}`` and the question's digest, a space between
+``transaction-adopted:{id}:{transactionId}``     the digest of the question for which the CSMS gave that id
+``transaction-messages:{id}:{digest}``           a message that is in Kafka
+=============================================== ============================================================
 
 All but the secret expire after ``ttl`` seconds. Digests are of 128 bits.
 """
@@ -64,8 +68,10 @@ class RedisTransactionIds:
     ttl: int
     max_owed: int = 10_000
     _secret: bytes = field(factory=lambda: secrets.token_bytes(32), repr=False, init=False)
-    _owed: dict[tuple[str, bytes], None] = field(factory=dict, init=False)
+    # With the id that was adopted, or None for one of ours.
+    _owed: dict[tuple[str, bytes], int | None] = field(factory=dict, init=False)
     _script: Script = field(factory=lambda: Script.load("allocate_transaction"), init=False)
+    _adopt_script: Script = field(factory=lambda: Script.load("adopt_transaction"), init=False)
 
     @property
     def owed(self) -> int:
@@ -82,7 +88,7 @@ class RedisTransactionIds:
         if not await self.client.set(_SECRET_KEY, ours, only_if_absent=True):
             theirs = await self.client.get(_SECRET_KEY)
             if theirs is not None:
-                self._adopt(theirs)
+                self._share(theirs)
 
     async def allocate(self, tenant_id: str, charge_point_id: str, question: StartQuestion | bytes) -> tuple[int, bool]:
         """The id for ``question`` and whether it was asked before. Never raises StoreUnavailable.
@@ -91,24 +97,47 @@ class RedisTransactionIds:
         transaction that is remembered.
         """
         content = _content(tenant_id, charge_point_id, question)
+        owed = self._owed.get((charge_point_id, content))
         try:
-            return await self._registered(charge_point_id, content)
+            if owed is None:
+                return await self._registered(charge_point_id, content)
+            return await self._adopted(charge_point_id, content, owed), True
         except StoreUnavailable:
-            self._owed[(charge_point_id, content)] = None
-            while len(self._owed) > self.max_owed:
-                del self._owed[next(iter(self._owed))]
+            self._owe(charge_point_id, content, owed)
+            if owed is not None:
+                return owed, True
             return self._question(charge_point_id, content).candidate(0), False
+
+    async def adopt(
+        self, tenant_id: str, charge_point_id: str, question: StartQuestion | bytes, transaction_id: int
+    ) -> int:
+        """Have ``allocate`` give ``transaction_id``, 1 or more, for ``question``; the id that is to be sent.
+
+        That is an earlier one, if one was adopted before. Never raises StoreUnavailable.
+        """
+        content = _content(tenant_id, charge_point_id, question)
+        transaction_id = self._owed.get((charge_point_id, content)) or transaction_id
+        try:
+            return await self._adopted(charge_point_id, content, transaction_id)
+        except StoreUnavailable:
+            self._owe(charge_point_id, content, transaction_id)
+            return transaction_id
 
     async def settle(self) -> None:
         """Register the ids that were given while Redis was away. Raises StoreUnavailable if it still is."""
-        for charge_point_id, content in tuple(self._owed):
-            await self._registered(charge_point_id, content)
-            self._owed.pop((charge_point_id, content), None)
+        for (charge_point_id, content), adopted in tuple(self._owed.items()):
+            if adopted is None:
+                await self._registered(charge_point_id, content)
+            else:
+                await self._adopted(charge_point_id, content, adopted)
+            if self._owed.get((charge_point_id, content)) == adopted:  # else more is owed by now
+                self._owed.pop((charge_point_id, content), None)
 
     async def is_known(self, charge_point_id: str, transaction_id: int) -> bool:
-        """Whether ``allocate`` gave this id to this charge point. Raises StoreUnavailable."""
-        owner = await self.client.get(_id_key(transaction_id))
-        return owner is not None and owner.rpartition(b" ")[0] == charge_point_id.encode()
+        """Whether this charge point got this id from ``allocate`` or by ``adopt``. Raises StoreUnavailable."""
+        keys = [_id_key(transaction_id), _adopted_key(charge_point_id, transaction_id)]
+        owner, adopted = await self.client.mget(keys)
+        return adopted is not None or (owner is not None and owner.rpartition(b" ")[0] == charge_point_id.encode())
 
     async def seen(self, charge_point_id: str, digest: bytes) -> bool:
         """Whether ``remember`` was called with the same. Raises StoreUnavailable."""
@@ -132,22 +161,54 @@ class RedisTransactionIds:
             digest = question.digest()
             reply = await self.client.run(
                 self._script,
-                [_SECRET_KEY, f"transaction-questions:{charge_point_id}:{digest}", *map(_id_key, numbers)],
+                [_SECRET_KEY, _question_key(charge_point_id, digest), *map(_id_key, numbers)],
                 [self._secret.hex(), self.ttl, f"{charge_point_id} {digest}", *numbers],
             )
             match reply:
                 case [b"id", number, repeated]:
                     return int(number), bool(repeated)
                 case [b"secret", theirs]:
-                    self._adopt(theirs)
+                    self._share(theirs)
                 case _:
                     first += _CANDIDATES
         raise StoreUnavailable("no transaction id is free, or the secret for them changes without end")
 
+    async def _adopted(self, charge_point_id: str, content: bytes, transaction_id: int) -> int:
+        for _ in range(_ROUNDS):
+            digest = self._question(charge_point_id, content).digest()
+            reply = await self.client.run(
+                self._adopt_script,
+                [
+                    _SECRET_KEY,
+                    _question_key(charge_point_id, digest),
+                    _id_key(transaction_id),
+                    _adopted_key(charge_point_id, transaction_id),
+                ],
+                [
+                    self._secret.hex(),
+                    self.ttl,
+                    charge_point_id,
+                    digest,
+                    transaction_id,
+                    self.client.key(_adopted_key(charge_point_id, "")),
+                ],
+            )
+            match reply:
+                case [b"id", number]:
+                    return int(number)
+                case [_, theirs]:
+                    self._share(theirs)
+        raise StoreUnavailable("the secret for transaction ids changes without end")
+
+    def _owe(self, charge_point_id: str, content: bytes, adopted: int | None) -> None:
+        self._owed[(charge_point_id, content)] = adopted
+        while len(self._owed) > self.max_owed:
+            del self._owed[next(iter(self._owed))]
+
     def _question(self, charge_point_id: str, content: bytes) -> _Question:
         return _Question(charge_point_id, content, self._secret)
 
-    def _adopt(self, secret: bytes) -> None:
+    def _share(self, secret: bytes) -> None:
         try:
             self._secret = bytes.fromhex(secret.decode("ascii"))
         except ValueError:
@@ -163,8 +224,16 @@ def _content(tenant_id: str, charge_point_id: str, question: StartQuestion | byt
     return b"fields\n" + who + b"\n" + orjson.dumps(parts)
 
 
+def _question_key(charge_point_id: str, digest: str) -> str:
+    return f"transaction-questions:{charge_point_id}:{digest}"
+
+
 def _id_key(transaction_id: int) -> str:
     return f"transaction-ids:{transaction_id}"
+
+
+def _adopted_key(charge_point_id: str, transaction_id: int | str) -> str:
+    return f"transaction-adopted:{charge_point_id}:{transaction_id}"
 
 
 def _message_key(charge_point_id: str, digest: bytes) -> str:

@@ -71,11 +71,13 @@ class Envelope:
         message_id: MessageId | None = None,
         connector_id: int | None = None,
         correlation_id: str | None = None,
+        reply_to: Mapping[str, Any] | None = None,
     ) -> EventRecord:
         """The event of a CALL or SEND. ``now``: wall clock, seconds since the epoch.
 
         ``raw_payload`` is a JSON object, spliced in as it is. ``extras`` come behind it, within the event's payload. A
-        numeric message id is written as text: readers see one type.
+        numeric message id is written as text: readers see one type. ``reply_to``: where the CSMS's answer is waited
+        for (``topic``, ``partition``, ``correlationId``), as a member and as headers.
         """
         payload = b"".join(
             (
@@ -86,24 +88,40 @@ class Envelope:
                 b"," + orjson.dumps(dict(extras))[1:] if extras else b"}",
             )
         )
-        return written(
+        connection = self._connection
+        if reply_to is not None:
+            connection += b',"replyTo":' + orjson.dumps(dict(reply_to))
+        record = written(
             self.stamps,
             event_type,
             now,
             payload,
             self._who,
-            self._connection,
+            connection,
             self._subject,
             self._version,
             message_id,
             connector_id,
             correlation_id,
         )
+        if reply_to is not None:
+            record.headers.extend(_reply_headers(reply_to))
+        return record
 
     def plain(
-        self, event_type: str, payload: Mapping[str, Any], *, now: float, correlation_id: str | None = None
+        self,
+        event_type: str,
+        payload: Mapping[str, Any],
+        *,
+        now: float,
+        connector_id: int | None = None,
+        correlation_id: str | None = None,
+        event_id: str | None = None,
     ) -> EventRecord:
-        """An event of the gateway's own about the charge point, with ``payload`` as it is."""
+        """An event of the gateway's own about the charge point, with ``payload`` as it is.
+
+        ``event_id``: where a repetition has to have the same; else it gets a new one.
+        """
         return written(
             self.stamps,
             event_type,
@@ -113,7 +131,9 @@ class Envelope:
             self._connection,
             self._subject,
             self._version,
+            connector_id=connector_id,
             correlation_id=correlation_id,
+            event_id=event_id,
         )
 
 
@@ -129,12 +149,14 @@ def written(
     message_id: MessageId | None = None,
     connector_id: int | None = None,
     correlation_id: str | None = None,
+    event_id: str | None = None,
 ) -> EventRecord:
     """An event of any kind. ``payload`` is JSON, ``who``, ``version`` and ``connection`` are made by ``members``.
 
-    ``subject``: the charge point's identity for the header ``ce_subject``.
+    ``subject``: the charge point's identity for the header ``ce_subject``. Without an ``event_id`` it gets a new one.
     """
-    event_id = stamps.event_id()
+    if event_id is None:
+        event_id = stamps.event_id()
     id_bytes = event_id.encode()
     time_bytes = stamps.occurred_at(now).encode()
     value = b"".join(
@@ -166,6 +188,16 @@ def written(
         ("content-type", b"application/json"),
     ]
     return EventRecord(event_id, value, headers)
+
+
+def _reply_headers(reply_to: Mapping[str, Any]) -> Headers:
+    """Those of Spring Kafka's request-reply: its ``@SendTo`` answers by them without a line of code."""
+    partition: int = reply_to["partition"]
+    return [
+        ("kafka_replyTopic", reply_to["topic"].encode()),
+        ("kafka_replyPartition", partition.to_bytes(4, "big")),
+        ("kafka_correlationId", reply_to["correlationId"].encode()),
+    ]
 
 
 def members(**values: str | int | None) -> bytes:

@@ -5,12 +5,15 @@
     Call ── known action, right direction? ── no ──────────────────────────> CALLERROR
       └─ schema ── broken, not transaction-related ────────────────────────> CALLERROR
            └─ adapter decides the answer ── event to Kafka ── confirmed ───> CALLRESULT
+                                               │  └─ the CSMS is asked ────> its reply, or what counts without one
                                                └─ not confirmed in time ───> no answer, the connection is closed
 
 A CALLRESULT is the charge point's permission to forget, so it is written only behind the delivery report. A
 transaction-related CALL is never answered with a CALLERROR: charge points retry those a few times and then discard
 billing data (OCPP 1.6 section 3.7.1; 2.0.1 part 2 E13). One that breaks the schema is published as it came, with
 ``schemaErrors``, and gets the smallest valid answer.
+
+A charge point whose registration is not accepted may not say everything: that is seen first (``exchange.Gate``).
 """
 
 from __future__ import annotations
@@ -18,33 +21,37 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ocpp_gateway.adapters.answers import Adapter, Answer, Caller, CallRefused, Topic
+from ocpp_gateway.adapters.answers import Answer, CallRefused, Topic
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.errors import BusQueueFull, BusUnavailable
 from ocpp_gateway.ocppj.actions import classify, send_actions, station_actions, transaction_related
 from ocpp_gateway.ocppj.codec import encode_call_error, encode_call_result
 from ocpp_gateway.ocppj.errorcodes import ErrorCode
-from ocpp_gateway.ocppj.frames import Call, MessageId, Payload, Quirk, Send
+from ocpp_gateway.ocppj.frames import Call, Send
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
-from ocpp_gateway.routing.envelope import Envelope
+from ocpp_gateway.routing.exchange import (
+    Csms,
+    Exchange,
+    Finish,
+    Gate,
+    GiveUp,
+    Refusal,
+    Reply,
+    Station,
+    UnreadableCall,
+    UplinkCounters,
+)
 from ocpp_gateway.routing.holds import Holds
 from ocpp_gateway.routing.redaction import redact, redact_text
 from ocpp_gateway.routing.writability import Writability
 
 log = Logger()
-
-Finish = Callable[[bytes | None, bool], None]
-"""Takes the frame to send to the charge point, or None where there is nothing to say; and whether a retransmission of
-the CALL may get the same frame again."""
-
-GiveUp = Callable[[str], None]
-"""Called instead of Finish, with the reason, when the event was not confirmed: no answer, the connection must go."""
 
 
 class EventBus(Protocol):
@@ -71,76 +78,8 @@ class EventBus(Protocol):
         ...
 
 
-class UplinkCounters(Protocol):
-    """What the uplink counts."""
-
-    def count_call(self, version: OcppVersion, action: str, outcome: str) -> None:
-        """A CALL ended as ``outcome``."""
-        ...
-
-    def observe_publish(self, seconds: float) -> None:
-        """An event took ``seconds`` from hand-over to Kafka's confirmation."""
-        ...
-
-
-@frozen
-class Station:
-    """The charge point behind a connection, as far as its CALLs need it."""
-
-    version: OcppVersion
-    caller: Caller
-    adapter: Adapter
-    envelope: Envelope
-    key: bytes
-    """Kafka key of its events: stationId, else its identity."""
-
-
-@frozen
-class UnreadableCall:
-    """A transaction-related CALL that is not a frame as it should be: of some only the action could be read."""
-
-    message_id: MessageId | None
-    """None: not even that could be read, and the version has no way to answer all the same (1.6)."""
-
-    action: str
-    text: str
-    """The whole frame as received."""
-
-    defect: str
-    payload: Payload | None = None
-    """None: it cannot be trusted, so ``text`` is published."""
-
-    raw_payload: bytes = b"{}"
-    quirks: tuple[Quirk, ...] = ()
-
-
 _CONTROLS = dict.fromkeys(range(32), "?")
 """As JSON text a control character is six; a frame as text must not outgrow what Kafka takes for a record."""
-
-_EMPTY = Answer(body=lambda _now: b"{}")
-
-
-@define(eq=False)
-class _Exchange:
-    """One CALL on its way from arrival to answer."""
-
-    uplink: Uplink
-    station: Station
-    call: Call | Send | UnreadableCall
-    finish: Finish
-    give_up: GiveUp
-    started: float
-    is_ours: Callable[[], bool]
-    answer: Answer = _EMPTY
-    outcome: str = "answered"
-    published: bool = False
-    room: Deferred[None] | None = None
-
-    def expired(self) -> None:
-        self.uplink.exchange_expired(self)
-
-    def delivered(self, error: BusUnavailable | None) -> None:
-        self.uplink.exchange_delivered(self, error)
 
 
 @define(eq=False, kw_only=True)
@@ -154,6 +93,12 @@ class Uplink:
     writability: Writability
     counters: UplinkCounters
     clock: Clock
+    csms: Csms | None = None
+    """Who is asked for answers; None: nobody."""
+
+    gate: Gate | None = None
+    """None where all charge points are accepted, because the gateway itself says so."""
+
     _station_actions: dict[OcppVersion, frozenset[str]] = field(init=False)
     _transaction_related: dict[OcppVersion, frozenset[str]] = field(init=False)
 
@@ -175,27 +120,43 @@ class Uplink:
     ) -> None:
         """Start the way of ``call``; exactly one of ``finish`` and ``give_up`` is called, now or later.
 
-        Neither is, and nothing is published, if the charge point is not ``is_ours`` any more when its event is ready.
+        Neither is, and nothing is published, if its event is not ready at once, and when it is, the charge point is not
+        ``is_ours`` any more.
         """
-        exchange = _Exchange(self, station, call, finish, give_up, self.clock.monotonic(), is_ours)
+        exchange = Exchange(self, station, call, finish, give_up, self.clock.monotonic(), is_ours)
         if not self.writability.writable:
             self._abandon(exchange, "kafka_unavailable")
             return
         self.holds.add(exchange)
+        if self.gate is not None and not self.gate.is_open(station):
+            self._run(exchange, self._pass(self.gate, exchange))
+        else:
+            self._take(exchange, call)
+
+    async def _pass(self, gate: Gate, exchange: Exchange) -> None:
+        """The gate may have to ask Redis. Billing data passes it all the same, and so does what was asked for."""
+        station, call = exchange.station, exchange.call
+        status = await gate.status(station)
+        if status is not None and call.action != "BootNotification":
+            if not self.keeps(station.version, call.action) and not gate.was_asked(station, call.action):
+                # OCPP 2.0.1 part 2, B02.FR.09, B03.FR.07; OCPP-J 1.6 errata 3.10.
+                self._refuse(exchange, Refusal(ErrorCode.SECURITY_ERROR, "Registration is not accepted"))
+                return
+            exchange.registration = status
+        self._take(exchange, call)
+
+    def _take(self, exchange: Exchange, call: Call | Send | UnreadableCall) -> None:
         if isinstance(call, UnreadableCall):
             self._run(exchange, self._answer_broken(exchange, call, (call.defect,)))
-        else:
-            self._take_readable(exchange, call)
-
-    def _take_readable(self, exchange: _Exchange, call: Call | Send) -> None:
+            return
         station = exchange.station
         version, action = station.version, call.action
         if isinstance(call, Send):
             if action not in send_actions(version):
-                self._refuse(exchange, ErrorCode.NOT_IMPLEMENTED, "")
+                self._refuse(exchange, Refusal(ErrorCode.NOT_IMPLEMENTED, ""))
                 return
         elif action not in self._station_actions[version]:
-            self._refuse(exchange, classify(version, action) or ErrorCode.NOT_IMPLEMENTED, "")
+            self._refuse(exchange, Refusal(classify(version, action) or ErrorCode.NOT_IMPLEMENTED, ""))
             return
         schema = self.schemas.request(version, action)
         violation = schema.violation(call.payload)
@@ -204,7 +165,10 @@ class Uplink:
                 texts = tuple(f"{each.path}: {each.message}" for each in schema.violations(call.payload))
                 self._run(exchange, self._answer_broken(exchange, call, texts))
             else:
-                self._refuse(exchange, violation.code, f"{violation.path}: {violation.message}")
+                self._refuse(exchange, Refusal(violation.code, f"{violation.path}: {violation.message}"))
+            return
+        if self.csms is not None and self.csms.answers(action):
+            self._run(exchange, self._ask(self.csms, exchange, call))
             return
         answer = station.adapter.immediate(station.caller, call)
         if answer is None or self.bus.congested:
@@ -213,19 +177,30 @@ class Uplink:
             exchange.answer = answer
             self._publish(exchange, action, call.raw_payload, answer.extras)
 
-    async def _answer(self, exchange: _Exchange, call: Call | Send, answer: Answer | None) -> None:
+    async def _answer(self, exchange: Exchange, call: Call | Send, answer: Answer | None) -> None:
         station = exchange.station
         if answer is None:
             try:
                 answer = await station.adapter.answer(station.caller, call)
             except CallRefused as refusal:
-                self._refuse(exchange, refusal.code, refusal.reason)
+                self._refuse(exchange, Refusal(refusal.code, refusal.reason))
                 return
         exchange.answer = answer
         await self._publish_when_room(exchange, call.action, call.raw_payload, answer.extras)
 
+    async def _ask(self, csms: Csms, exchange: Exchange, call: Call | Send) -> None:
+        """The event is the one that it would be without the CSMS: the adapter decides as if nobody else would."""
+        station = exchange.station
+        own: Answer | Refusal
+        try:
+            exchange.answer = own = await station.adapter.answer(station.caller, call)
+        except CallRefused as refusal:
+            own = Refusal(refusal.code, refusal.reason)
+        exchange.question = csms.question(exchange, own)
+        await self._publish_when_room(exchange, call.action, call.raw_payload, exchange.answer.extras)
+
     async def _answer_broken(
-        self, exchange: _Exchange, call: Call | Send | UnreadableCall, schema_errors: tuple[str, ...]
+        self, exchange: Exchange, call: Call | Send | UnreadableCall, schema_errors: tuple[str, ...]
     ) -> None:
         station = exchange.station
         exchange.outcome = "schema_invalid"
@@ -241,7 +216,7 @@ class Uplink:
         await self._publish_when_room(exchange, call.action, raw, extras)
 
     async def _publish_when_room(
-        self, exchange: _Exchange, action: str, raw_payload: bytes, extras: Mapping[str, Any]
+        self, exchange: Exchange, action: str, raw_payload: bytes, extras: Mapping[str, Any]
     ) -> None:
         while self.bus.congested and exchange in self.holds:
             exchange.room = self.bus.when_room()
@@ -251,18 +226,20 @@ class Uplink:
                 if self.holds.release(exchange):
                     self._abandon(exchange, error.reason)
                 return
-        self._publish(exchange, action, raw_payload, extras)
-
-    def _publish(self, exchange: _Exchange, action: str, raw_payload: bytes, extras: Mapping[str, Any]) -> None:
         if exchange not in self.holds:
             return  # its time was over before it could be handed over
         if not exchange.is_ours():
             self.holds.release(exchange)
             self.counters.count_call(exchange.station.version, action, "superseded")
             return
+        self._publish(exchange, action, raw_payload, extras)
+
+    def _publish(self, exchange: Exchange, action: str, raw_payload: bytes, extras: Mapping[str, Any]) -> None:
         station, call = exchange.station, exchange.call
         adapter = station.adapter
         event_type = adapter.event_type(action)
+        if exchange.registration is not None:
+            extras = {**extras, "registrationStatus": exchange.registration}
         event = station.envelope.event(
             event_type,
             now=self.clock.now(),
@@ -271,6 +248,7 @@ class Uplink:
             action=action,
             raw_payload=redact(action, raw_payload),
             extras=extras,
+            reply_to=None if exchange.question is None else exchange.question.open(),
         )
         exchange.published = True
         try:
@@ -280,7 +258,7 @@ class Uplink:
         except BusUnavailable as error:
             self._failed(exchange, error)
 
-    def exchange_delivered(self, exchange: _Exchange, error: BusUnavailable | None) -> None:
+    def exchange_delivered(self, exchange: Exchange, error: BusUnavailable | None) -> None:
         """Kafka's word on the event of ``exchange``."""
         if error is not None:
             self._failed(exchange, error)
@@ -290,15 +268,21 @@ class Uplink:
         if not self.holds.release(exchange):
             return
         self.counters.observe_publish(self.clock.monotonic() - exchange.started)
-        call = exchange.call
-        self.counters.count_call(exchange.station.version, call.action, exchange.outcome)
-        if isinstance(call, Send) or call.message_id is None:
-            exchange.finish(None, False)
+        if exchange.question is None:
+            self._say(exchange, exchange.answer)
         else:
-            answer = exchange.answer
-            exchange.finish(encode_call_result(call.message_id, answer.body(self.clock.now())), answer.is_timeless)
+            exchange.question.published()
 
-    def exchange_expired(self, exchange: _Exchange) -> None:
+    def exchange_replied(self, exchange: Exchange, reply: Reply) -> None:
+        """What counts where the CSMS was asked. Kafka has the event of ``exchange``."""
+        if reply is None:
+            self._abandon(exchange, "csms_unavailable")
+        elif isinstance(reply, Refusal):
+            self._say_no(exchange, reply)
+        else:
+            self._say(exchange, reply)
+
+    def exchange_expired(self, exchange: Exchange) -> None:
         """The event of ``exchange`` was not confirmed in time."""
         if exchange.published:
             self.writability.waited_in_vain(exchange.started)
@@ -308,34 +292,50 @@ class Uplink:
             exchange.room.cancel()
         self._abandon(exchange, "kafka_unavailable")
 
-    def _failed(self, exchange: _Exchange, error: BusUnavailable) -> None:
+    def _failed(self, exchange: Exchange, error: BusUnavailable) -> None:
         if isinstance(error, BusQueueFull):
             self.writability.refused()
         elif not error.permanent:
             self.writability.failed()
         if error.permanent and not self.keeps(exchange.station.version, exchange.call.action):
-            self._refuse(exchange, ErrorCode.INTERNAL_ERROR, error.reason)
+            self._refuse(exchange, Refusal(ErrorCode.INTERNAL_ERROR, error.reason))
         elif self.holds.release(exchange):
             self._abandon(exchange, error.reason)
 
-    def _abandon(self, exchange: _Exchange, outcome: str) -> None:
+    def _abandon(self, exchange: Exchange, outcome: str) -> None:
+        if exchange.question is not None:
+            exchange.question.withdraw()
         self.counters.count_call(exchange.station.version, exchange.call.action, outcome)
         exchange.give_up(outcome)
 
-    def _refuse(self, exchange: _Exchange, code: ErrorCode, description: str) -> None:
+    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         if not self.holds.release(exchange):
             return
+        if exchange.question is not None:
+            exchange.question.withdraw()
+        self._say_no(exchange, refusal)
+
+    def _say_no(self, exchange: Exchange, refusal: Refusal) -> None:
         call, version = exchange.call, exchange.station.version
         self.counters.count_call(version, call.action, "refused")
         if isinstance(call, Send) or call.message_id is None:
             exchange.finish(None, False)  # SEND is never answered (OCPP 2.1 part 4, 4.2.4)
         else:
-            exchange.finish(encode_call_error(version, call.message_id, code, description), False)
+            frame = encode_call_error(version, call.message_id, refusal.code, refusal.description, refusal.details)
+            exchange.finish(frame, False)
 
-    def _run(self, exchange: _Exchange, work: Any) -> None:
+    def _say(self, exchange: Exchange, answer: Answer) -> None:
+        call = exchange.call
+        self.counters.count_call(exchange.station.version, call.action, exchange.outcome)
+        if isinstance(call, Send) or call.message_id is None:
+            exchange.finish(None, False)
+        else:
+            exchange.finish(encode_call_result(call.message_id, answer.body(self.clock.now())), answer.is_timeless)
+
+    def _run(self, exchange: Exchange, work: Any) -> None:
         Deferred.fromCoroutine(work).addErrback(self._broke, exchange)
 
-    def _broke(self, failure: Failure, exchange: _Exchange) -> None:
+    def _broke(self, failure: Failure, exchange: Exchange) -> None:
         if not failure.check(CancelledError):
             log.failure(
                 "A CALL of {action} could not be handled",

@@ -18,6 +18,9 @@ class SessionLimits:
     answer_ttl: float
     """Seconds that an answer is kept for a retransmission."""
 
+    max_waiting_commands: int = 50
+    """CALLs of ours that may wait, besides the one under way."""
+
 
 @frozen(kw_only=True)
 class SessionIdentity:

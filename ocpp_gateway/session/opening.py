@@ -13,13 +13,13 @@ some charge points discard their password after one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from attrs import define, frozen
 
 from ocpp_gateway.adapters.answers import Adapter, Caller
-from ocpp_gateway.auth.authenticator import Authenticator, AuthOutcome
+from ocpp_gateway.auth.authenticator import Authenticator, AuthMode, AuthOutcome
 from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.credentials import Credentials
 from ocpp_gateway.auth.errors import AuthenticationFailed, IdentityRecordInvalid
@@ -41,8 +41,8 @@ from ocpp_gateway.handshake.upgrade import require_upgrade
 from ocpp_gateway.ocppj.frames import Quirk
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.envelope import Envelope
+from ocpp_gateway.routing.exchange import Station
 from ocpp_gateway.routing.stamps import EventStamps
-from ocpp_gateway.routing.uplink import Station
 from ocpp_gateway.session.facts import SessionIdentity
 from ocpp_gateway.session.record_log import RecordLog
 
@@ -171,6 +171,8 @@ class Opening:
     record_log: RecordLog
     counters: QuirkCounters
     clock: Clock
+    settle_secret: Callable[[str, bytes, str | None], None] = lambda *_: None
+    """Told who was let in by which record and (``AuthOutcome.next_secret``) password, where it had several."""
 
     def origin(self, head: RequestHead, peer: str, *, is_secure: bool) -> Origin:
         """Where the request comes from: ``peer``, or where that says so and is a trusted proxy."""
@@ -276,6 +278,8 @@ class Opening:
         )
         station = self._station(caller, version, identity, outcome)
         assert found.record is not None  # or _record had refused
+        if outcome.mode is AuthMode.BASIC and record.auth.next_secrets.hashes:
+            self.settle_secret(charge_point_id, found.record, outcome.next_secret)
         standing = standing_of(
             record,
             found.record,

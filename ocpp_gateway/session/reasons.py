@@ -24,6 +24,7 @@ class CloseReason(Enum):
     MESSAGE_FLOOD = ("message_flood", 1008, "Too many messages")
     COMPRESSION_RATIO = ("compression_ratio", 1009, "Compressed too well")
     KAFKA_UNAVAILABLE = ("kafka_unavailable", 1013, "Try again later")
+    CSMS_UNAVAILABLE = ("csms_unavailable", 1013, "Try again later")
     BAD_FRAMES = ("bad_frames", 1002, "Too many frames that are not OCPP-J")
     PROTOCOL_ERROR = ("protocol_error", 1002, "WebSocket protocol error")
     BINARY_MESSAGE = ("binary_message", 1003, "OCPP-J is text")

@@ -6,7 +6,7 @@ connection ends, compared by epoch, so that the late end of an old connection ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from attrs import define, field
@@ -17,13 +17,15 @@ from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.standing import Standing
 from ocpp_gateway.clock import Clock, iso_millis
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.routing.exchange import Station
 from ocpp_gateway.routing.presence import Presence
 from ocpp_gateway.routing.security import SecurityEvents
-from ocpp_gateway.routing.uplink import Station, Uplink
+from ocpp_gateway.routing.uplink import Uplink
 from ocpp_gateway.session.facts import SessionIdentity, SessionLimits
 from ocpp_gateway.session.ports import Connection, SessionCounters
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.session import Session
+from ocpp_gateway.session.settling import Settling
 
 log = Logger()
 
@@ -66,17 +68,33 @@ class Sessions:
     limits: SessionLimits
     counters: RegistryCounters
     clock: Clock
+    opened: Callable[[Session], None] | None = None
+    """Called with each session that has begun."""
+
+    first_answered: Callable[[Session], None] | None = None
+    """Called with each session once the charge point may be asked what waited for it (``session.settling``)."""
+
+    _settling: Settling | None = field(init=False)
     _sessions: dict[str, Session] = field(factory=dict)
     _ending: set[Session] = field(factory=set)
     _when_empty: Deferred[None] | None = None
     _told: dict[str, tuple[int, float]] = field(factory=dict)
     """Epochs taken over by others, and when that was told: the word may come before the reply to the claim."""
 
+    def __attrs_post_init__(self) -> None:
+        settled = self.first_answered
+        self._settling = None if settled is None else Settling(self.clock, settled)
+
     def __len__(self) -> int:
         return len(self._sessions)
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
+
+    def find(self, charge_point_id: str) -> Session | None:
+        """The session of a charge point, if it is connected here and may be asked something."""
+        session = self._sessions.get(charge_point_id)
+        return session if session is not None and session.takes_calls else None
 
     def open(self, identity: SessionIdentity, station: Station, standing: Standing, connection: Connection) -> Session:
         """Begin the session of an upgraded connection; an older one of the same charge point is closed."""
@@ -123,11 +141,29 @@ class Sessions:
         self.presence.announce(station.envelope, "StationConnected", facts)
         if loser is not None:
             loser.close(why)
+        if loser is not session:
+            self._has_begun(session)
         return session
+
+    def _has_begun(self, session: Session) -> None:
+        if self._settling is not None:
+            self._settling.begin(session)
+        if self.opened is not None:
+            try:
+                self.opened(session)
+            except Exception:  # without the session its connection would never be told to end
+                log.failure(
+                    "The session of {charge_point_id} could not be told of",
+                    event="session.failed",
+                    reason="internal_error",
+                    charge_point_id=session.identity.charge_point_id,
+                )
 
     def closed(self, session: Session, reason: CloseReason, code: int | None) -> None:
         """The connection of ``session`` is gone; ``code`` is the close code on the wire, if there was one."""
         session.closed(reason)
+        if self._settling is not None:
+            self._settling.forget(session)
         why = session.close_reason or reason
         who = session.identity
         if self._sessions.get(who.charge_point_id) is session:

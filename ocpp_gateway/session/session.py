@@ -3,22 +3,21 @@
 What it says is taken strictly in order, one CALL at a time (OCPP-J section 4.1.1); a bounded number waits, then its
 connection is not read for a while. An answer belongs to a message id together with the same bytes: a retransmission
 gets the answer again and makes no second event, other content under a used id is a new message.
+
+What it is asked goes out beside that, one CALL at a time too (``session.outbox``).
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable
+from functools import partial
 
-from attrs import define, field, frozen
-from twisted.logger import Logger
+from attrs import define, field
 
 from ocpp_gateway.auth.standing import Standing
 from ocpp_gateway.clock import Clock
-from ocpp_gateway.ocppj.codec import code_of, decode, encode_call_error
-from ocpp_gateway.ocppj.dialogue import Dialogue
-from ocpp_gateway.ocppj.errorcodes import ErrorCode
+from ocpp_gateway.ocppj.codec import CALL, CALLERROR, CALLRESULT, code_of, decode, encode_call_result_error
 from ocpp_gateway.ocppj.frames import (
-    UNREADABLE_MESSAGE_ID,
     Call,
     CallError,
     CallResult,
@@ -30,41 +29,31 @@ from ocpp_gateway.ocppj.frames import (
     Send,
 )
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.ocppj.violations import Violation
+from ocpp_gateway.routing.exchange import Station, UnreadableCall
 from ocpp_gateway.routing.security import SecurityEvents
-from ocpp_gateway.routing.uplink import Station, UnreadableCall, Uplink
+from ocpp_gateway.routing.uplink import Uplink
 from ocpp_gateway.session.answers import RecentAnswers
+from ocpp_gateway.session.defects import HARMLESS, answer_to, log_rejected_answer, unreadable_call
 from ocpp_gateway.session.facts import SessionIdentity, SessionLimits
+from ocpp_gateway.session.inbox import Inbox
 from ocpp_gateway.session.lifecycle import Phase
+from ocpp_gateway.session.outbox import Outbox, OutgoingCall
 from ocpp_gateway.session.ports import Connection, SessionCounters
 from ocpp_gateway.session.reading import Reading
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.revoking import revoke
 from ocpp_gateway.session.serials import expected_serial_number, names_serial_number
 
-log = Logger()
-
-_HARMLESS = frozenset(("unknown_message_type", "message_id_too_long"))
-"""Defects of frames by which no connection ends, however many: readable, and of firmware that will not change."""
-
-
 _TAKEN = (Call, Send, UnreadableCall)
+_ANSWERS = (CALLRESULT, CALLERROR)
+_WRITABLE = (Phase.OPEN, Phase.DRAINING)
 
-_MAX_WAITING_BYTES = 65_536
-"""Bytes of CALLs that may wait: parsed, they are some 25 times that in memory."""
+_GIVEN_UP = {reason.label: reason for reason in (CloseReason.INTERNAL_ERROR, CloseReason.CSMS_UNAVAILABLE)}
+"""Why a CALL may end without an answer, besides Kafka."""
 
 _TAKEN_PER_TURN = 16
 """CALLs that end at once are taken one after the other, but not so many that other charge points wait for it."""
-
-
-@frozen
-class _Waiting:
-    """A CALL or SEND that has arrived."""
-
-    call: Call | Send | UnreadableCall
-    content: int
-    """Hash of its bytes."""
-
-    size: int
 
 
 @define(eq=False, kw_only=True)
@@ -82,7 +71,9 @@ class Session:
     limits: SessionLimits
     counters: SessionCounters
     clock: Clock
-    dialogue: Dialogue = field(factory=Dialogue)
+    first_answered: Callable[[Session], None] | None = None
+    """Called once, when the first CALL of the charge point has its answer."""
+
     calls: int = 0
     messages_in: int = 0
     messages_out: int = 0
@@ -95,9 +86,11 @@ class Session:
     """What BootNotification has to name, where the certificate says it in place of the identity; None: anything."""
 
     _current: tuple[MessageId | None, int] | None = None
-    _waiting: deque[_Waiting] | None = None
-    _waiting_bytes: int = 0
+    _inbox: Inbox | None = None
     _answers: RecentAnswers | None = None
+    _outbox: Outbox | None = None
+    """Only while something is asked."""
+
     _bad_frames: int = 0
     _reading: Reading = field(init=False)
     _taking: bool = False
@@ -146,10 +139,10 @@ class Session:
         if isinstance(frame, _TAKEN):
             if frame.quirks:
                 self._count_quirks(frame.quirks)
-            if self._current is None and not self._waiting:
+            if self._current is None and self._inbox is None:
                 self._take(frame, hash(data))
             else:
-                self._queue(_Waiting(frame, hash(data), len(data)))
+                self._queue(frame, hash(data), len(data))
         else:
             self._answer_received(frame)
 
@@ -162,12 +155,14 @@ class Session:
         """The connection is gone; ``reason`` unless we had one before. What waits is still published."""
         self._reading.stop()
         self.connection.life.lost(reason)
+        self._end_outbox()
 
     def close(self, reason: CloseReason) -> None:
         """End the connection for ``reason``; the first reason stays."""
         if self.close_reason is None:
-            self._waiting = None  # never answered, so the charge point keeps them and sends them again
+            self._inbox = None  # never answered, so the charge point keeps them and sends them again
             self.connection.life.close(reason)
+            self._end_outbox()
 
     def abort(self, reason: CloseReason) -> None:
         """End the connection for ``reason`` without waiting for a charge point that does not listen any more."""
@@ -175,12 +170,51 @@ class Session:
         self.connection.abort()
 
     def close_when_answered(self, reason: CloseReason) -> None:
-        """End the connection for ``reason`` as soon as the CALL under way has its answer; no further one is begun."""
+        """End the connection for ``reason`` as soon as the CALL under way has its answer; no further one is begun.
+
+        If we have asked something, its answer comes first. Until then the charge point is served like any other.
+        """
+        if self._outbox is None or not self._outbox.drain(partial(self._drain, reason)):
+            self._drain(reason)
+
+    def _drain(self, reason: CloseReason) -> None:
         if self._current is None:
             self.close(reason)
         else:
-            self._waiting = None
+            self._inbox = None
             self.connection.life.drain(reason)
+
+    # What it is asked.
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether it may be asked something: it is open, and not about to end."""
+        return self.connection.course.phase is Phase.OPEN and (self._outbox is None or self._outbox.takes_calls)
+
+    def call(self, call: OutgoingCall) -> bool:
+        """Ask it; see OutgoingCall. False, and nothing is told about the CALL: too many wait, or the session ends."""
+        if not self.takes_calls:
+            return False
+        if self._outbox is None:
+            self._outbox = Outbox(
+                max_waiting=self.limits.max_waiting_commands,
+                clock=self.clock,
+                send=self._send,
+                reject=self._reject_answer,
+                idled=self._end_outbox,
+            )
+        return self._outbox.submit(call)
+
+    def _reject_answer(self, message_id: MessageId, violation: Violation) -> None:
+        self.last_error = violation.code.spelling(self.version)
+        if self.version is OcppVersion.V21:
+            why = f"{violation.path}: {violation.message}"
+            self._send(encode_call_result_error(message_id, violation.code, why))
+
+    def _end_outbox(self) -> None:
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.end()
 
     # CALLs, one after the other.
 
@@ -189,18 +223,13 @@ class Session:
         """Whether the charge point does not wait for its answers; what it sent is not even read while it is paused."""
         return self._current is not None or self.connection.has_more
 
-    def _queue(self, arrived: _Waiting) -> None:
+    def _queue(self, call: Call | Send | UnreadableCall, content: int, size: int) -> None:
         if self.connection.course.phase is not Phase.OPEN:
             return
-        if self._waiting is None:
-            self._waiting = deque()
-        self._waiting.append(arrived)
-        self._waiting_bytes += arrived.size
-        self._reading.fill(self._is_full)
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._waiting or ()) >= self.limits.max_waiting_calls or self._waiting_bytes >= _MAX_WAITING_BYTES
+        if self._inbox is None:
+            self._inbox = Inbox(self.limits.max_waiting_calls)
+        self._inbox.put(call, content, size)
+        self._reading.fill(self._inbox.is_full)
 
     def _take(self, call: Call | Send | UnreadableCall, content: int) -> None:
         if self._answers is not None and call.message_id is not None and not isinstance(call, Send):
@@ -239,26 +268,29 @@ class Session:
         if self.connection.course.phase is Phase.DRAINING:  # asked first: this is the path of every message
             self.connection.life.answered()
         self._take_waiting()
+        if self.first_answered is not None:
+            self.first_answered(self)
 
     def _given_up(self, reason: str) -> None:
         self._current = None
-        ours = CloseReason.INTERNAL_ERROR
-        self.close(ours if reason == ours.label else CloseReason.KAFKA_UNAVAILABLE)
+        self.close(_GIVEN_UP.get(reason, CloseReason.KAFKA_UNAVAILABLE))
 
     def _take_waiting(self) -> None:
-        if self._taking:
-            return  # a CALL that ended at once; the loop below, or the timer, goes on
+        if self._inbox is None or self._taking:
+            return  # taking: a CALL that ended at once; the loop below, or the timer, goes on
         self._taking = True
         for _ in range(_TAKEN_PER_TURN):
-            if not self._waiting or self._current is not None:
+            inbox = self._inbox
+            if inbox is None or self._current is not None:
                 self._taking = False
                 break
-            arrived = self._waiting.popleft()
-            self._waiting_bytes -= arrived.size
-            self._take(arrived.call, arrived.content)
+            call, content = inbox.take()
+            if not inbox:
+                self._inbox = None
+            self._take(call, content)
         else:
             self.clock.call_later(0, self._take_more)
-        self._reading.fill(self._is_full)
+        self._reading.fill(self._inbox is not None and self._inbox.is_full)
 
     def _take_more(self) -> None:
         self._taking = False
@@ -266,7 +298,7 @@ class Session:
             self._take_waiting()
 
     def _send(self, frame: bytes) -> None:
-        if self.connection.course.phase in (Phase.OPEN, Phase.DRAINING):
+        if self.connection.course.phase in _WRITABLE:
             self.messages_out += 1
             self.bytes_out += len(frame)
             self.connection.send_text(frame)
@@ -278,53 +310,33 @@ class Session:
             self._count_quirks(frame.quirks)
         if isinstance(frame, CallResultError):
             self.counters.count_bad_frame(self.version, "callresulterror")
-            self._log_rejected_answer(frame)
-        elif isinstance(frame, CallResult | CallError) and not self.dialogue.answer_received(frame):
+            if not self._rejection_logged:  # once a connection; the rest is counted
+                self._rejection_logged = True
+                log_rejected_answer(frame, self.identity)
+        elif isinstance(frame, CallResult | CallError) and (self._outbox is None or not self._outbox.received(frame)):
             self.counters.count_bad_frame(self.version, "unexpected_answer")
-
-    def _log_rejected_answer(self, frame: CallResultError) -> None:
-        if self._rejection_logged:
-            return  # once a connection; the rest is counted
-        self._rejection_logged = True
-        code = ErrorCode.from_spelling(frame.code)
-        log.warn(
-            "{charge_point_id} did not understand an answer of ours: {code}",
-            event="call.answer_rejected",
-            charge_point_id=self.identity.charge_point_id,
-            connection_id=self.identity.connection_id,
-            code="other" if code is None else code.value,
-        )
 
     def _salvage(self, error: FrameError, data: bytes) -> UnreadableCall | None:
         """A broken CALL that carries billing data is kept: as text, but it is kept."""
-        if error.message_type != 2 or error.action is None or not self.uplink.keeps(self.version, error.action):
+        if error.message_type != CALL or error.action is None or not self.uplink.keeps(self.version, error.action):
             return None
         self.counters.count_bad_frame(self.version, error.reason)
         self.last_error = error.reason
-        message_id = error.message_id
-        if message_id is None and self.version.is_2x:
-            message_id = UNREADABLE_MESSAGE_ID
-        text = data.decode("utf-8", "replace")
-        return UnreadableCall(message_id, error.action, text, error.reason, error.payload, error.raw_payload)
+        return unreadable_call(error, error.action, data, self.version)
 
     def _bad_frame(self, error: FrameError) -> None:
         self.counters.count_bad_frame(self.version, error.reason)
         self.last_error = error.reason
-        if error.reason not in _HARMLESS:
+        if self._outbox is not None and error.message_type in _ANSWERS:
+            self._outbox.received_unreadable(error)
+        if error.reason not in HARMLESS:
             self._bad_frames += 1
         if self._bad_frames >= self.limits.max_bad_frames:
             self.close(CloseReason.BAD_FRAMES)
             return
-        if error.message_type not in (2, None) and error.reason != "unknown_message_type":
-            return  # a broken answer or SEND: nobody waits for a word about it
-        if error.reason == "unknown_message_type" and self.version is not OcppVersion.V201:
-            return  # to be ignored (1.6 and 2.1 section 4.1.3); 2.0.1 section 4.4 wants it answered
-        message_id = error.message_id
-        if message_id is None:
-            if not self.version.is_2x:
-                return  # 1.6 knows no answer to a frame without an id
-            message_id = UNREADABLE_MESSAGE_ID
-        self._send(encode_call_error(self.version, message_id, error.code, error.reason))
+        answer = answer_to(error, self.version)
+        if answer is not None:
+            self._send(answer)
 
     def _count_quirks(self, quirks: tuple[Quirk, ...]) -> None:
         for quirk in quirks:

@@ -10,7 +10,9 @@ From the wire upwards::
     messages_*    what a charge point of each version says
     outbox        what it still has to say: transaction messages outlive a lost connection
     connector     cars come, charge and leave
-    answers       what it answers to the CSMS
+    controls      what the CSMS can make it do
+    memory        what it keeps because the CSMS told it to
+    answers*      what it answers to each action of its version
     charge_point  its life: connect, boot, charge, stop, come back
     fleet, tally  many of them, and what they have done together
 

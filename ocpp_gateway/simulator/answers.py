@@ -1,70 +1,26 @@
-"""What a simulated charge point answers to the CSMS.
+"""What a simulated charge point answers to the CSMS: each action of its version.
 
-It does what it says: a Reset reboots it, a remote start charges. What it cannot do it refuses by name
-(NotImplemented in 1.6 and 2.x alike: the action is not known to this charge point).
+It does what it says: a Reset reboots it, a remote start charges, a new password is used from the next connection on,
+reports and progress follow. What needs more than a simulation has (a firmware, a display, a local list) is kept in
+mind and told when it is asked for; what such a charge point has not (batteries, DER controls) it says it has not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from attrs import define, field
 
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.simulator.connection import Answer
+from ocpp_gateway.simulator.controls import Controls
 from ocpp_gateway.simulator.frames import Call, Payload
-from ocpp_gateway.simulator.messages import CONNECTOR, member
+from ocpp_gateway.simulator.memory import Memory, certificate_hash
 
-_TRIGGERS = frozenset({"BootNotification", "Heartbeat", "MeterValues", "StatusNotification"})
+Handler = Callable[[Payload], Answer]
 
-
-class Controls(Protocol):
-    """What the CSMS can make a charge point do. Each is called after the answer has been sent."""
-
-    def reset(self) -> None:
-        """Reboot."""
-        ...
-
-    def trigger(self, action: str) -> None:
-        """Send this message now."""
-        ...
-
-    def remote_start(self, id_token: str, remote_start_id: int | None) -> None:
-        """Begin to charge for this token."""
-        ...
-
-    def remote_stop(self) -> None:
-        """End the transaction."""
-        ...
-
-    def set_available(self, available: bool) -> None:
-        """Take the connector into service or out of it."""
-        ...
-
-    def is_idle(self) -> bool:
-        """No transaction is going on."""
-        ...
-
-    def transaction_id(self) -> int | str | None:
-        """The id of the transaction that is going on."""
-        ...
-
-    def has_unsent(self) -> bool:
-        """Transaction messages are waiting to be sent."""
-        ...
-
-    def get(self, name: str) -> str | None:
-        """A configuration value."""
-        ...
-
-    def names(self) -> tuple[str, ...]:
-        """The names of all configuration values."""
-        ...
-
-    def set(self, name: str, value: str) -> bool:
-        """Change a configuration value; False if that is not possible."""
-        ...
+ACCEPTED = {"status": "Accepted"}
+REJECTED = {"status": "Rejected"}
 
 
 @define
@@ -73,33 +29,28 @@ class Answers:
 
     version: OcppVersion
     controls: Controls
-    _by_action: dict[str, Callable[[Payload], Answer]] = field(init=False)
+    _by_action: dict[str, Handler] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        accept = {"status": "Accepted"}
-        self._by_action = {
-            "ChangeAvailability": self._change_availability,
-            "ClearCache": lambda _: Answer(accept),
-            "DataTransfer": lambda _: Answer({"status": "UnknownVendorId"}),
-            "Reset": lambda _: Answer(accept, afterwards=self.controls.reset),
-            "TriggerMessage": self._trigger_message,
-            "UnlockConnector": self._unlock_connector,
-        }
-        if self.version.is_2x:
-            self._by_action |= {
-                "GetTransactionStatus": self._get_transaction_status,
-                "GetVariables": self._get_variables,
-                "RequestStartTransaction": self._request_start,
-                "RequestStopTransaction": self._remote_stop,
-                "SetVariables": self._set_variables,
-            }
-        else:
-            self._by_action |= {
-                "ChangeConfiguration": self._change_configuration,
-                "GetConfiguration": self._get_configuration,
-                "RemoteStartTransaction": self._remote_start,
-                "RemoteStopTransaction": self._remote_stop,
-            }
+        memory = Memory()
+        if not self.version.is_2x:
+            from ocpp_gateway.simulator.answers_v16 import AnswersV16
+
+            self._by_action = AnswersV16(self.controls, memory).by_action()
+            return
+        from ocpp_gateway.simulator.answers_v2x import AnswersV2x
+        from ocpp_gateway.simulator.answers_v2x_reports import ReportsV2x
+
+        of_2x = AnswersV2x(self.controls, memory).by_action()
+        self._by_action = of_2x | ReportsV2x(self.version, self.controls, memory).by_action()
+        if self.version is OcppVersion.V21:
+            from ocpp_gateway.simulator.answers_v21 import AnswersV21
+
+            self._by_action |= AnswersV21(self.controls, memory).by_action()
+
+    def actions(self) -> frozenset[str]:
+        """Those that it knows."""
+        return frozenset(self._by_action)
 
     def answer(self, call: Call) -> Answer:
         """The answer to ``call``; never raises, whatever the payload holds."""
@@ -110,113 +61,102 @@ class Answers:
             )
         return answer(call.payload)
 
-    def _change_availability(self, payload: Payload) -> Answer:
-        wanted = payload.get("operationalStatus" if self.version.is_2x else "type")
-        if wanted not in ("Operative", "Inoperative"):
-            return Answer({"status": "Rejected"})
-        return Answer(
-            {"status": "Accepted" if self.controls.is_idle() else "Scheduled"},
-            afterwards=lambda: self.controls.set_available(wanted == "Operative"),
-        )
 
-    def _trigger_message(self, payload: Payload) -> Answer:
-        wanted = payload.get("requestedMessage")
-        if not isinstance(wanted, str) or wanted not in _TRIGGERS:
-            return Answer({"status": "NotImplemented"})
-        return Answer({"status": "Accepted"}, afterwards=lambda: self.controls.trigger(wanted))
-
-    def _unlock_connector(self, payload: Payload) -> Answer:
-        if payload.get("connectorId") != CONNECTOR:
-            return Answer({"status": "UnknownConnector" if self.version.is_2x else "NotSupported"})
-        if self.controls.is_idle():
-            return Answer({"status": "Unlocked"})
-        if self.version.is_2x:
-            return Answer({"status": "OngoingAuthorizedTransaction"})
-        return Answer({"status": "Unlocked"}, afterwards=self.controls.remote_stop)
-
-    def _remote_start(self, payload: Payload) -> Answer:
-        return self._start(payload.get("idTag"), payload.get("connectorId", CONNECTOR), None)
-
-    def _request_start(self, payload: Payload) -> Answer:
-        remote_start_id = payload.get("remoteStartId")
-        if not isinstance(remote_start_id, int):
-            return Answer({"status": "Rejected"})
-        return self._start(member(payload, "idToken", "idToken"), payload.get("evseId", CONNECTOR), remote_start_id)
-
-    def _start(self, id_token: object, place: object, remote_start_id: int | None) -> Answer:
-        if not isinstance(id_token, str) or place != CONNECTOR or not self.controls.is_idle():
-            return Answer({"status": "Rejected"})
-        return Answer({"status": "Accepted"}, afterwards=lambda: self.controls.remote_start(id_token, remote_start_id))
-
-    def _remote_stop(self, payload: Payload) -> Answer:
-        current = self.controls.transaction_id()
-        if current is None or payload.get("transactionId") != current:
-            return Answer({"status": "Rejected"})
-        return Answer({"status": "Accepted"}, afterwards=self.controls.remote_stop)
-
-    def _get_transaction_status(self, payload: Payload) -> Answer:
-        answer: Payload = {"messagesInQueue": self.controls.has_unsent()}
-        asked = payload.get("transactionId")
-        if asked is not None:
-            answer["ongoingIndicator"] = asked == self.controls.transaction_id()
-        return Answer(answer)
-
-    def _get_configuration(self, payload: Payload) -> Answer:
-        asked = payload.get("key") or list(self.controls.names())
-        known: list[Payload] = []
-        unknown: list[str] = []
-        for name in asked if isinstance(asked, list) else []:
-            value = self.controls.get(name) if isinstance(name, str) else None
-            if value is not None:
-                known.append({"key": name, "readonly": name == "NumberOfConnectors", "value": value})
-            elif isinstance(name, str):
-                unknown.append(name[:50])
-        return Answer({"configurationKey": known, **({"unknownKey": unknown} if unknown else {})})
-
-    def _change_configuration(self, payload: Payload) -> Answer:
-        name, value = payload.get("key"), payload.get("value")
-        if not isinstance(name, str) or self.controls.get(name) is None:
-            return Answer({"status": "NotSupported"})
-        done = isinstance(value, str) and self.controls.set(name, value)
-        return Answer({"status": "Accepted" if done else "Rejected"})
-
-    def _get_variables(self, payload: Payload) -> Answer:
-        results = []
-        for place in _places(payload.get("getVariableData")):
-            value = self.controls.get(str(member(place, "variable", "name")))
-            result = {
-                "attributeStatus": "UnknownVariable" if value is None else "Accepted",
-                "component": place["component"],
-                "variable": place["variable"],
-            }
-            if value is not None:
-                result["attributeValue"] = value
-            results.append(result)
-        return _results("getVariableResult", results)
-
-    def _set_variables(self, payload: Payload) -> Answer:
-        results = []
-        for place in _places(payload.get("setVariableData")):
-            name = str(member(place, "variable", "name"))
-            if self.controls.get(name) is None:
-                status = "UnknownVariable"
-            else:
-                status = "Accepted" if self.controls.set(name, str(place.get("attributeValue"))) else "Rejected"
-            results.append({"attributeStatus": status, "component": place["component"], "variable": place["variable"]})
-        return _results("setVariableResult", results)
+def whole(value: object) -> int | None:
+    """A whole number as OCPP has them, None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31 else None
 
 
-def _places(data: object) -> list[Payload]:
-    """The entries of a GetVariables or SetVariables that name a component and a variable."""
-    entries = data if isinstance(data, list) else []
-    return [
-        entry
-        for entry in entries
-        if isinstance(member(entry, "component"), dict) and isinstance(member(entry, "variable"), dict)
-    ]
+def text(value: object) -> str | None:
+    """A text, None for anything else."""
+    return value if isinstance(value, str) else None
 
 
-def _results(name: str, results: list[Payload]) -> Answer:
-    if not results:
-        return Answer(error_code="PropertyConstraintViolation", description="No component and variable were named")
-    return Answer({name: results})
+def entries(value: object) -> list[Payload]:
+    """The objects in a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def start(controls: Controls, id_token: str | None, remote_start_id: int | None, *, is_here: bool) -> Answer:
+    """The answer to a remote start. ``is_here``: it is for our connector."""
+    if id_token is None or not is_here or not controls.is_idle() or not controls.is_in_service():
+        return Answer(REJECTED)
+    return Answer(ACCEPTED, afterwards=lambda: controls.remote_start(id_token, remote_start_id))
+
+
+def stop(controls: Controls, transaction_id: object) -> Answer:
+    """The answer to a remote stop."""
+    current = controls.transaction_id()
+    if current is None or transaction_id != current:
+        return Answer(REJECTED)
+    return Answer(ACCEPTED, afterwards=controls.remote_stop)
+
+
+def change_availability(controls: Controls, wanted: object, *, is_here: bool) -> Answer:
+    """The answer to ChangeAvailability."""
+    if wanted not in ("Operative", "Inoperative") or not is_here:
+        return Answer(REJECTED)
+    return Answer(
+        ACCEPTED if controls.is_idle() else {"status": "Scheduled"},
+        afterwards=lambda: controls.set_available(wanted == "Operative"),
+    )
+
+
+def reserve(controls: Controls, memory: Memory, reservation_id: int | None, *, is_here: bool) -> Answer:
+    """The answer to ReserveNow."""
+    if reservation_id is None or not is_here or not memory.has_room(memory.reservations):
+        return Answer(REJECTED)
+    if not controls.is_in_service():
+        return Answer({"status": "Unavailable"})
+    if not controls.is_idle():
+        return Answer({"status": "Occupied"})
+    memory.reservations.add(reservation_id)
+    return Answer(ACCEPTED)
+
+
+def cancel_reservation(memory: Memory, reservation_id: int | None) -> Answer:
+    """The answer to CancelReservation."""
+    if reservation_id not in memory.reservations:
+        return Answer(REJECTED)
+    memory.reservations.discard(reservation_id)
+    return Answer(ACCEPTED)
+
+
+def send_local_list(memory: Memory, version: int | None, update_type: object, tokens: dict[str, bool]) -> Answer:
+    """The answer to SendLocalList. ``tokens``: those that are named, and whether they are to be in the list."""
+    if version is None or version <= 0 or len(tokens) > 1000 or update_type not in ("Full", "Differential"):
+        return Answer({"status": "Failed"})
+    if update_type == "Differential" and version <= memory.list_version:
+        return Answer({"status": "VersionMismatch"})
+    kept = set() if update_type == "Full" else {each for each in memory.list_tokens if tokens.get(each, True)}
+    memory.list_tokens = kept | {each for each, is_in in tokens.items() if is_in}
+    memory.list_version = version
+    return Answer(ACCEPTED)
+
+
+def install_certificate(memory: Memory, asked: Payload) -> Answer:
+    """The answer to InstallCertificate."""
+    found, kind = certificate_hash(text(asked.get("certificate")) or ""), text(asked.get("certificateType"))
+    if found is None or kind is None or not memory.has_room(memory.certificates):
+        return Answer(REJECTED)
+    if (kind, found) not in memory.certificates:
+        memory.certificates.append((kind, found))
+    return Answer(ACCEPTED)
+
+
+def delete_certificate(memory: Memory, asked: Payload) -> Answer:
+    """The answer to DeleteCertificate."""
+    left = [each for each in memory.certificates if each[1] != asked.get("certificateHashData")]
+    was_there = len(left) < len(memory.certificates)
+    memory.certificates = left
+    return Answer(ACCEPTED if was_there else {"status": "NotFound"})
+
+
+def progress(controls: Controls, action: str, statuses: tuple[str, ...], **facts: object) -> Callable[[], None]:
+    """Afterwards: one message for each of ``statuses``."""
+
+    def tell() -> None:
+        for status in statuses:
+            controls.say(action, {"status": status, **facts})
+
+    return tell

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ocpp_gateway.simulator.answers import Answers
 from ocpp_gateway.simulator.connection import Answer, Connection, Target
@@ -21,7 +21,7 @@ from ocpp_gateway.simulator.errors import (
     Unreachable,
 )
 from ocpp_gateway.simulator.frames import Call, Payload
-from ocpp_gateway.simulator.messages import BootReason, Messages, StopReason, messages_of
+from ocpp_gateway.simulator.messages import BootReason, Message, Messages, StopReason, messages_of
 from ocpp_gateway.simulator.outbox import Outbox
 from ocpp_gateway.simulator.plan import Backoff, Plan, Settings
 from ocpp_gateway.simulator.tally import Tally
@@ -59,6 +59,9 @@ class ChargePoint:
     _stopped: asyncio.Event = field(factory=asyncio.Event, init=False)
     _resetting: asyncio.Event = field(factory=asyncio.Event, init=False)
     _was_connected: bool = field(default=False, init=False)
+    _reset_is_due: bool = field(default=False, init=False)
+    """As soon as no car is connected."""
+
     _boot_reason: BootReason = field(default=BootReason.POWER_UP, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -75,6 +78,7 @@ class ChargePoint:
             chance=self.chance,
             accepted=self._accepted,
             online=self._online,
+            on_idle=self._idle,
         )
         self._answers = Answers(version, self)
 
@@ -97,10 +101,14 @@ class ChargePoint:
         self._accepted.set()  # nothing may wait for the boot any more
         self._connector.stop()
 
-    # What the CSMS can make it do: answers.Controls.
+    # What the CSMS can make it do: controls.Controls.
 
-    def reset(self) -> None:
+    def reset(self, *, when_idle: bool) -> None:
         """See Controls."""
+        if when_idle and not self._connector.is_idle:
+            self._reset_is_due = True
+            return
+        self._reset_is_due = False
         self._boot_reason = BootReason.REMOTE_RESET
         self._connector.end_transaction(StopReason.RESET)
         self._accepted.clear()
@@ -114,8 +122,14 @@ class ChargePoint:
             self._outbox.put(self._messages.heartbeat)
         elif action == "MeterValues":
             self._connector.report_meter()
+        elif action == "TransactionEvent":
+            self._connector.report_transaction()
         else:
             self._connector.report_status()
+
+    def say(self, action: str, payload: Payload) -> None:
+        """See Controls."""
+        self._outbox.put(partial(Message, action, payload))
 
     def remote_start(self, id_token: str, remote_start_id: int | None) -> None:
         """See Controls."""
@@ -132,6 +146,10 @@ class ChargePoint:
     def is_idle(self) -> bool:
         """See Controls."""
         return self._connector.is_idle
+
+    def is_in_service(self) -> bool:
+        """See Controls."""
+        return self._connector.is_in_service
 
     def transaction_id(self) -> int | str | None:
         """See Controls."""
@@ -150,9 +168,25 @@ class ChargePoint:
         """See Controls."""
         return self._settings.names()
 
+    def component(self, name: str) -> str:
+        """See Controls."""
+        return self._settings.component(name)
+
+    def is_read_only(self, name: str) -> bool:
+        """See Controls."""
+        return self._settings.is_read_only(name)
+
     def set(self, name: str, value: str) -> bool:
         """See Controls."""
         return self._settings.set(name, value)
+
+    def set_password(self, secret: bytes) -> None:
+        """See Controls."""
+        self.target = evolve(self.target, secret=secret)
+
+    def _idle(self) -> None:
+        if self._reset_is_due:
+            self.reset(when_idle=False)
 
     async def _one_connection(self, serving: asyncio.Task[None]) -> float | None:
         """One connection from beginning to end; how long to wait before the next, None if there shall be none."""

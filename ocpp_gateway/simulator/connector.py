@@ -27,8 +27,10 @@ from ocpp_gateway.simulator.tally import Tally
 
 @define(eq=False, kw_only=True)
 class Connector:
-    """States and transactions of the connector. ``accepted``: the CSMS has accepted the boot; ``online``: there is a
-    connection to ask on.
+    """States and transactions of the connector.
+
+    ``accepted``: the CSMS has accepted the boot; ``online``: there is a connection to ask on; ``on_idle`` is called
+    when a car has left.
     """
 
     plan: Plan
@@ -39,6 +41,7 @@ class Connector:
     chance: random.Random
     accepted: asyncio.Event
     online: asyncio.Event
+    on_idle: Callable[[], None] = lambda: None
     _meter: Meter = field(init=False)
     _status: ConnectorStatus = field(default=ConnectorStatus.AVAILABLE, init=False)
     _reported: Payload | None = field(default=None, init=False)
@@ -60,6 +63,11 @@ class Connector:
     def is_idle(self) -> bool:
         """No car is connected."""
         return self._status in (ConnectorStatus.AVAILABLE, ConnectorStatus.UNAVAILABLE)
+
+    @property
+    def is_in_service(self) -> bool:
+        """It was not taken out of service."""
+        return self._in_service
 
     async def serve(self) -> None:
         """Charge car after car, as planned. Returns when that is done, or after ``stop``."""
@@ -88,7 +96,13 @@ class Connector:
 
     def report_meter(self) -> None:
         """Say what the meter shows, because it was asked for."""
-        self.outbox.put(partial(self.messages.metered, None, self._meter.read()))
+        transaction = None if self.messages.version.is_2x else self._transaction
+        self.outbox.put(partial(self.messages.metered, transaction, self._meter.read(), is_asked_for=True))
+
+    def report_transaction(self) -> None:
+        """Say how the transaction stands, because it was asked for (2.x); nothing without one."""
+        if self._transaction is not None:
+            self._put(partial(self.messages.metered, self._transaction, self._meter.read(), is_asked_for=True))
 
     def remote_start(self, id_token: str, remote_start_id: int | None) -> None:
         """The CSMS wants a transaction."""
@@ -119,6 +133,7 @@ class Connector:
         if not by_remote and not await self._is_authorized(id_token):
             self.tally.tokens_refused += 1
             self._rest()
+            self.on_idle()
             return
         transaction = self.messages.begin(id_token)
         transaction.remote_start_id = remote_start_id
@@ -138,6 +153,7 @@ class Connector:
         except SimulatorError:
             pass  # given up, and counted as lost where that was decided
         self._rest()
+        self.on_idle()
 
     async def _transact(self, transaction: Transaction) -> asyncio.Future[Payload]:
         first = self._meter.read()

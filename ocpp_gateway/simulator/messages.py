@@ -14,7 +14,10 @@ from ocpp_gateway.simulator.meter import Reading
 VENDOR = "ocpp-gateway"
 MODEL = "Simulated AC"
 CONNECTOR = 1
-"""The one connector (2.x: of EVSE 1) of a simulated charge point."""
+"""The one connector of a simulated charge point."""
+
+EVSE = 1
+"""Its one EVSE (2.x)."""
 
 LONGEST_SERIAL_NUMBER = 25
 """Characters that a BootNotification takes, of every version."""
@@ -105,8 +108,8 @@ class Messages(Protocol):
         """The transaction has started."""
         ...
 
-    def metered(self, transaction: Transaction | None, reading: Reading) -> Message:
-        """A periodic reading; without a transaction, one that was asked for."""
+    def metered(self, transaction: Transaction | None, reading: Reading, *, is_asked_for: bool = False) -> Message:
+        """A periodic reading, or one that was asked for; without a transaction it always was."""
         ...
 
     def stopped(self, transaction: Transaction, reading: Reading, reason: StopReason) -> Message:

@@ -67,9 +67,9 @@ class MessagesV16:
         }
         return (Message("StartTransaction", payload),)
 
-    def metered(self, transaction: Transaction | None, reading: Reading) -> Message:
+    def metered(self, transaction: Transaction | None, reading: Reading, *, is_asked_for: bool = False) -> Message:
         """MeterValues."""
-        context = "Trigger" if transaction is None else "Sample.Periodic"
+        context = "Trigger" if transaction is None or is_asked_for else "Sample.Periodic"
         payload: Payload = {"connectorId": CONNECTOR}
         if transaction is not None:
             payload["transactionId"] = self._id(transaction)

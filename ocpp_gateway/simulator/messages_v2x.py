@@ -11,6 +11,7 @@ from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.simulator.frames import Payload
 from ocpp_gateway.simulator.messages import (
     CONNECTOR,
+    EVSE,
     MODEL,
     VENDOR,
     BootReason,
@@ -22,7 +23,6 @@ from ocpp_gateway.simulator.messages import (
 )
 from ocpp_gateway.simulator.meter import Reading
 
-_EVSE = 1
 _STATUS = {
     ConnectorStatus.AVAILABLE: "Available",
     ConnectorStatus.PREPARING: "Occupied",
@@ -60,7 +60,7 @@ class MessagesV2x:
         payload = {
             "timestamp": timestamp,
             "connectorStatus": _STATUS[status],
-            "evseId": _EVSE,
+            "evseId": EVSE,
             "connectorId": CONNECTOR,
         }
         return Message("StatusNotification", payload)
@@ -86,13 +86,14 @@ class MessagesV2x:
         charging["transactionInfo"]["chargingState"] = "Charging"
         return (Message("TransactionEvent", started), Message("TransactionEvent", charging))
 
-    def metered(self, transaction: Transaction | None, reading: Reading) -> Message:
+    def metered(self, transaction: Transaction | None, reading: Reading, *, is_asked_for: bool = False) -> Message:
         """TransactionEvent in a transaction, MeterValues outside of one."""
         if transaction is None:
-            return Message("MeterValues", {"evseId": _EVSE, "meterValue": [_meter_value(reading, "Trigger")]})
-        payload = _event("Updated", "MeterValuePeriodic", transaction, reading.timestamp)
+            return Message("MeterValues", {"evseId": EVSE, "meterValue": [_meter_value(reading, "Trigger")]})
+        trigger, context = ("Trigger", "Trigger") if is_asked_for else ("MeterValuePeriodic", "Sample.Periodic")
+        payload = _event("Updated", trigger, transaction, reading.timestamp)
         payload["transactionInfo"]["chargingState"] = "Charging"
-        payload["meterValue"] = [_meter_value(reading, "Sample.Periodic")]
+        payload["meterValue"] = [_meter_value(reading, context)]
         return Message("TransactionEvent", payload)
 
     def stopped(self, transaction: Transaction, reading: Reading, reason: StopReason) -> Message:
@@ -118,7 +119,7 @@ def _event(event_type: str, trigger: str, transaction: Transaction, timestamp: s
         "triggerReason": trigger,
         "seqNo": transaction.seq_no(),
         "transactionInfo": {"transactionId": transaction.id},
-        "evse": {"id": _EVSE, "connectorId": CONNECTOR},
+        "evse": {"id": EVSE, "connectorId": CONNECTOR},
     }
 
 

@@ -7,6 +7,7 @@ import random
 from attrs import define, field, frozen
 
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.simulator.messages import MODEL, VENDOR
 
 _LONGEST_SECONDS = 86_400
 
@@ -25,6 +26,25 @@ class Plan:
     id_token: str = ""
 
 
+_FACTS_16 = {
+    "ChargeProfileMaxStackLevel": "10",
+    "GetConfigurationMaxKeys": "50",
+    "LocalAuthListMaxLength": "1000",
+    "NumberOfConnectors": "1",
+    "SupportedFeatureProfiles": (
+        "Core,FirmwareManagement,LocalAuthListManagement,RemoteTrigger,Reservation,SmartCharging"
+    ),
+}
+_FACTS_2X = {
+    "Model": ("ChargingStation", MODEL),
+    "VendorName": ("ChargingStation", VENDOR),
+    "ItemsPerMessageGetVariables": ("DeviceDataCtrlr", "50"),
+    "ItemsPerMessageSetVariables": ("DeviceDataCtrlr", "50"),
+    "ProfileStackLevel": ("SmartChargingCtrlr", "10"),
+}
+_COMPONENTS = {"HeartbeatInterval": "OCPPCommCtrlr", "TxUpdatedInterval": "SampledDataCtrlr"}
+
+
 @define
 class Settings:
     """What the CSMS can read, and change: the few configuration keys (1.6) or variables (2.x) that mean something."""
@@ -36,20 +56,28 @@ class Settings:
     def names(self) -> tuple[str, ...]:
         """The names in this version."""
         if self.version.is_2x:
-            return ("HeartbeatInterval", "TxUpdatedInterval")
-        return ("HeartbeatInterval", "MeterValueSampleInterval", "NumberOfConnectors")
+            return ("HeartbeatInterval", "TxUpdatedInterval", *_FACTS_2X)
+        return ("HeartbeatInterval", "MeterValueSampleInterval", *_FACTS_16)
+
+    def component(self, name: str) -> str:
+        """The component that a variable is of (2.x)."""
+        return _FACTS_2X[name][0] if name in _FACTS_2X else _COMPONENTS.get(name, "")
+
+    def is_read_only(self, name: str) -> bool:
+        """Whether it is a fact that nobody changes."""
+        return name in (_FACTS_2X if self.version.is_2x else _FACTS_16)
 
     def get(self, name: str) -> str | None:
         """The value as OCPP writes it; None for an unknown name."""
         if name not in self.names():
             return None
-        if name == "NumberOfConnectors":
-            return "1"
+        if self.is_read_only(name):
+            return _FACTS_2X[name][1] if self.version.is_2x else _FACTS_16[name]
         return f"{self.heartbeat_interval if name == 'HeartbeatInterval' else self.meter_interval:.0f}"
 
     def set(self, name: str, value: str) -> bool:
         """Change a value; False if it is not to be changed, or not to that."""
-        if name not in self.names() or name == "NumberOfConnectors":
+        if name not in self.names() or self.is_read_only(name):
             return False
         if not (value.isascii() and value.isdigit() and len(value) <= 5 and 0 < int(value) <= _LONGEST_SECONDS):
             return False

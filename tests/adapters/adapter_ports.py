@@ -32,6 +32,7 @@ class MemoryStore:
         self.away = False
         self.asked = 0
         self.questions: dict[tuple[str, StartQuestion | bytes], int] = {}
+        self.adopted: dict[tuple[str, StartQuestion | bytes], int] = {}
         self.digests: set[tuple[str, bytes]] = set()
         self.tokens: dict[tuple[str, str], TokenStatus] = {}
 
@@ -44,6 +45,13 @@ class MemoryStore:
         key = charge_point_id, question
         repeated = key in self.questions
         return self.questions.setdefault(key, 1000 + len(self.questions)), repeated and not self.away
+
+    async def adopt(
+        self, tenant_id: str, charge_point_id: str, question: StartQuestion | bytes, transaction_id: int
+    ) -> int:
+        key = charge_point_id, question
+        self.questions[key] = self.adopted.setdefault(key, transaction_id)
+        return self.questions[key]
 
     async def is_known(self, charge_point_id: str, transaction_id: int) -> bool:
         self._ask()

@@ -285,3 +285,45 @@ def test_meter_values_that_break_the_schema_say_what_can_be_said(
     payload: dict[str, Any], extras: dict[str, bool]
 ) -> None:
     assert result_of(adapter_16(MemoryStore()).minimal(CALLER, "MeterValues", payload, b"{}")).extras == extras
+
+
+def test_an_id_that_the_csms_gives_is_as_good_as_ours() -> None:
+    store = MemoryStore()
+    adapter = adapter_16(store)
+    ours = result_of(adapter.answer(CALLER, call_of("StartTransaction", START)))
+    assert ours.overruled is not None
+    theirs = {"transactionId": 77, "idTagInfo": {"status": "Blocked"}}
+    assert result_of(ours.overruled(theirs)) == theirs
+    # Known without asking Redis, and of another node by asking it.
+    assert adapter.immediate(CALLER, call_of("MeterValues", values(77))) is not None
+    metered = result_of(adapter_16(store).answer(CALLER, call_of("MeterValues", values(77))))
+    assert metered.extras["orphaned"] is False
+    retry = result_of(adapter_16(store).answer(CALLER, call_of("StartTransaction", START)))
+    assert body_of(retry)["transactionId"] == retry.extras["transactionId"] == 77
+
+
+def test_a_retry_is_told_the_same_id_although_the_csms_has_another_one() -> None:
+    adapter = adapter_16(MemoryStore())
+    info = {"idTagInfo": {"status": "Accepted"}}
+    for given in (77, 78):
+        answer = result_of(adapter.answer(CALLER, call_of("StartTransaction", START)))
+        assert answer.overruled is not None
+        assert result_of(answer.overruled({"transactionId": given, **info})) == {"transactionId": 77, **info}
+
+
+@pytest.mark.parametrize("given", [0, -1, 2**60, 1.5, "77"])
+def test_what_stands_for_no_transaction_is_not_remembered(given: Any) -> None:
+    store = MemoryStore()
+    answer = result_of(adapter_16(store).answer(CALLER, call_of("StartTransaction", START)))
+    assert answer.overruled is not None
+    payload = {"transactionId": given, "idTagInfo": {"status": "Invalid"}}
+    assert result_of(answer.overruled(payload)) == payload
+    assert store.adopted == {}
+
+
+@pytest.mark.parametrize(
+    ("action", "payload"),
+    [("StopTransaction", STOP), ("MeterValues", values(None)), ("Authorize", {"idTag": "T"}), ("Heartbeat", {})],
+)
+def test_of_other_answers_nothing_has_to_be_remembered(action: str, payload: dict[str, Any]) -> None:
+    assert result_of(adapter_16(MemoryStore()).answer(CALLER, call_of(action, payload))).overruled is None

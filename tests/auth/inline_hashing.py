@@ -1,11 +1,11 @@
-"""A HashRunner without threads that counts what it is asked."""
+"""A HashRunner and HashMaker without threads that counts what it is asked."""
 
 from __future__ import annotations
 
 from attrs import define
 from twisted.internet.defer import Deferred, succeed
 
-from ocpp_gateway.auth.hashing import StoredHash
+from ocpp_gateway.auth.hashing import HashDefaults, StoredHash
 
 
 @define
@@ -15,3 +15,7 @@ class InlineHashing:
     def matches(self, stored: StoredHash, secrets: tuple[bytes, ...]) -> Deferred[bool]:
         self.asked += 1
         return succeed(stored.matches(secrets))
+
+    def make(self, hashes: HashDefaults, secret: bytes, salt: str) -> Deferred[str]:
+        self.asked += 1
+        return succeed(hashes.make(secret, salt))

@@ -17,6 +17,7 @@ from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.credentials import Credentials
 from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.auth.hashing import HashAlgorithm, HashDefaults, ScryptParameters
+from ocpp_gateway.auth.next_secrets import with_next_secret, with_secret
 from ocpp_gateway.auth.record import IdentityRecord
 from ocpp_gateway.auth.verified import VerifiedCredentials
 from ocpp_gateway.handshake.reasons import refused
@@ -465,3 +466,105 @@ async def test_the_first_check_that_fails_in_the_contract_s_order_gives_the_reas
     assert await door.reason(record(**wrong), NO_CREDENTIALS, address="192.168.0.1") == "auth_mode_not_allowed"
     wrong["auth"] = right["auth"]
     assert await door.reason(record(**wrong), NO_CREDENTIALS, address="192.168.0.1") == "basic_missing_header"
+
+
+OLD, NEW, NEWER = b"the old password", b"the new password", b"the newer password"
+
+
+def with_passwords_to_come(
+    *to_come: bytes, hashes: HashDefaults = SHA256_HASHES, present: bytes | None = OLD, **auth: object
+) -> IdentityRecord:
+    stored = {} if present is None else {"secretHash": hashes.make(present, "salt"), "secretSalt": "salt"}
+    told: dict[str, Any] = stored | auth
+    for password in to_come:
+        told = with_next_secret(told, hashes.make(password, "pepper"), "pepper")
+    return record(told)
+
+
+@pytest.mark.parametrize("hashes", [SHA256_HASHES, SCRYPT_HASHES], ids=["sha256", "scrypt"])
+async def test_old_and_new_password_open_while_nobody_knows_which_one_counts(hashes: HashDefaults) -> None:
+    door = Door()
+    stored = with_passwords_to_come(NEW, NEWER, hashes=hashes)
+    assert (await door.outcome(stored, basic(OLD))).next_secret is None
+    assert (await door.outcome(stored, basic(NEW))).next_secret == hashes.make(NEW, "pepper")
+    assert (await door.outcome(stored, basic(NEWER))).next_secret == hashes.make(NEWER, "pepper")
+    for wrong in (b"wrong", b"", NEW.upper()):
+        assert await door.reason(stored, basic(wrong)) == "basic_invalid"
+
+
+async def test_a_password_to_come_is_read_by_the_algorithm_of_its_prefix_not_of_the_record() -> None:
+    stored = with_passwords_to_come(NEW, hashes=SCRYPT_HASHES, hashAlgorithm="sha256")
+    assert (await Door().outcome(stored, basic(NEW))).next_secret is not None
+
+
+async def test_a_salt_belongs_to_its_password() -> None:
+    digits = SHA256_HASHES.make(NEW, "salt")
+    stored = record({"secretHash": SHA256_HASHES.make(OLD, "salt"), "secretSalt": "salt", "nextSecretHash": digits})
+    assert await Door().reason(stored, basic(NEW)) == "basic_invalid"
+
+
+async def test_a_charge_point_that_never_had_a_password_opens_with_its_first() -> None:
+    door = Door()
+    stored = with_passwords_to_come(NEW, present=None)
+    assert (await door.outcome(stored, basic(NEW))).next_secret is not None
+    assert await door.reason(stored, basic(OLD)) == "basic_invalid"
+    unreadable = record({"nextSecretHash": "not hex"})
+    assert await door.reason(unreadable, basic(NEW)) == "basic_hash_missing"
+
+
+@pytest.mark.parametrize("sent", [KEY, LOWER, UPPER], ids=["bytes", "lower", "upper"])
+async def test_a_1_6_key_to_come_opens_in_all_its_spellings(sent: bytes) -> None:
+    assert (await Door().outcome(with_passwords_to_come(KEY), basic(sent))).next_secret is not None
+
+
+async def test_a_wrong_user_name_does_not_open_with_a_password_to_come() -> None:
+    door = Door()
+    named = with_passwords_to_come(NEW, username="someone")
+    for stored, user in ((named, b"nobody"), (named, b"CP-001"), (with_passwords_to_come(NEW), b"CP-002")):
+        assert await door.reason(stored, basic(NEW, user)) == "basic_user_mismatch"
+    assert (await door.outcome(named, basic(NEW, b"someone"))).next_secret is not None
+
+
+async def test_a_wrong_password_is_one_failure_that_costs_a_hash_of_each() -> None:
+    door = Door()
+    stored = with_passwords_to_come(NEW, hashes=SCRYPT_HASHES)
+    assert await door.reason(stored, basic(b"wrong")) == "basic_invalid"
+    assert door.hashing.asked == 2
+
+
+async def test_without_a_password_to_come_there_is_one_hash() -> None:
+    door = Door()
+    assert await door.reason(with_password(hashes=SCRYPT_HASHES), basic(b"wrong")) == "basic_invalid"
+    assert door.hashing.asked == 1
+
+
+async def test_the_memory_of_an_old_password_does_not_outlive_it() -> None:
+    door = Door()
+    stored = with_passwords_to_come(NEW, hashes=SCRYPT_HASHES)
+    await door.outcome(stored, basic(OLD))
+    await door.outcome(stored, basic(NEW))
+    taken = with_secret(
+        with_next_secret(
+            {"secretHash": SCRYPT_HASHES.make(OLD, "salt"), "secretSalt": "salt"},
+            SCRYPT_HASHES.make(NEW, "pepper"),
+            "pepper",
+        ),
+        SCRYPT_HASHES.make(NEW, "pepper"),
+        "pepper",
+    )
+    assert await door.reason(record(taken), basic(OLD)) == "basic_invalid"
+    asked = door.hashing.asked
+    assert (await door.outcome(record(taken), basic(NEW))).next_secret is None
+    assert door.hashing.asked == asked  # remembered from when it was to come
+
+
+async def test_a_token_is_not_a_password_to_come() -> None:
+    stored = record(with_next_secret({"type": "token", "tokenHash": SHA256_HASHES.make(b"t", "")}, "ab" * 32, ""))
+    assert (await Door().outcome(stored, bearer("t"))).next_secret is None
+    to_come = SHA256_HASHES.make(b"new", "")
+    stored = record(with_next_secret({"type": "token", "tokenHash": SHA256_HASHES.make(b"t", "")}, to_come, ""))
+    assert await Door().reason(stored, bearer("new")) == "token_invalid"
+
+
+def test_how_it_was_let_in_shows_no_hash() -> None:
+    assert "abcd" not in repr(AuthOutcome(AuthMode.BASIC, 1, next_secret="abcd"))

@@ -153,3 +153,21 @@ def test_what_is_made_matches_and_nothing_else(secret: bytes, salt: str, default
         assert stored is not None
     assert stored.matches([b"no", secret])
     assert not stored.matches([secret + b"\x01"])
+
+
+@pytest.mark.parametrize(
+    ("stored", "algorithm", "expected"),
+    [
+        (None, None, HashAlgorithm.SHA256),
+        (SHA256_DIGITS, None, HashAlgorithm.SHA256),
+        (SCRYPT_DIGITS, "scrypt", HashAlgorithm.SCRYPT),
+        (f"scrypt${SCRYPT_DIGITS}", "sha256", HashAlgorithm.SCRYPT),
+        (f"sha256${SHA256_DIGITS}", "scrypt", HashAlgorithm.SHA256),
+        (None, "scrypt", HashAlgorithm.SCRYPT),
+        ("bcrypt$x", "scrypt", HashAlgorithm.SHA256),
+    ],
+)
+def test_a_hash_is_replaced_by_one_of_its_kind(
+    stored: str | None, algorithm: str | None, expected: HashAlgorithm
+) -> None:
+    assert SHA256.like(stored, algorithm) == HashDefaults(expected, CHEAP)

@@ -108,3 +108,16 @@ async def test_stopping_refuses_what_waits_and_all_that_follows() -> None:
     assert await running is True
     with pytest.raises(HashingBusy):
         await hashing.matches(stored(), (b"secret",))
+
+
+async def test_hashes_to_be_stored_are_made_beside_the_reactor(hashing: ThreadedHashing) -> None:
+    held = HeldSecrets()
+    before = hashing.matches(stored(), held)  # type: ignore[arg-type]
+    made = hashing.make(DEFAULTS, b"secret", "salt")
+    last = hashing.make(DEFAULTS, b"another", "salt")
+    with pytest.raises(HashingBusy):
+        await hashing.make(DEFAULTS, b"one too many", "salt")
+    held.release()
+    assert await before is True
+    assert await made == DEFAULTS.make(b"secret", "salt")
+    assert await last == DEFAULTS.make(b"another", "salt")

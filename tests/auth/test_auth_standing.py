@@ -15,8 +15,9 @@ from ocpp_gateway.auth.bindings import AllowedOrganizations, CertificateRules
 from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.auth.errors import AuthenticationFailed
 from ocpp_gateway.auth.hashing import HashDefaults
+from ocpp_gateway.auth.next_secrets import with_next_secret, with_secret
 from ocpp_gateway.auth.record import IdentityRecord
-from ocpp_gateway.auth.standing import Standing, check_standing, standing_of
+from ocpp_gateway.auth.standing import Standing, check_standing, credential_to_come, standing_of
 from ocpp_gateway.auth.verified import VerifiedCredentials
 from ocpp_gateway.ocppj.versions import OcppVersion
 
@@ -241,3 +242,64 @@ def test_the_first_reason_in_the_order_of_the_checks_is_told() -> None:
         "credential_changed",
         "identity_changed",
     ]
+
+
+NEXT = "sha256$" + "cd" * 32
+PASSWORDS = with_next_secret(STORED[AuthMode.BASIC], NEXT, "pepper")
+TAKEN = STORED[AuthMode.BASIC] | {"secretHash": NEXT, "secretSalt": "pepper"}
+
+
+def told(held: Standing, **auth: object) -> Standing:
+    record = parse(raw(STORED[AuthMode.BASIC] | auth))
+    return evolve(held, told=frozenset({credential_to_come(record, NEXT, "pepper")}))
+
+
+def test_a_password_to_come_ends_nobody_s_session() -> None:
+    for outcome in (BASIC, TOKEN, MTLS):
+        assert verdict(standing(outcome), raw(with_next_secret(STORED[outcome.mode], NEXT, "pepper"))) == "stays"
+
+
+def test_whoever_was_told_it_over_its_session_stays_when_it_counts() -> None:
+    assert verdict(standing(BASIC), raw(TAKEN)) == "credential_changed"
+    assert verdict(told(standing(BASIC)), raw(TAKEN)) == "stays"
+    assert verdict(told(standing(BASIC)), raw(PASSWORDS)) == "stays"
+    assert verdict(told(standing(BASIC)), raw(STORED[AuthMode.BASIC])) == "stays"
+
+
+@pytest.mark.parametrize(
+    "auth", [{"secretHash": "ef" * 32}, {"secretSalt": "other"}, {"username": "someone"}, {"secretHash": None}], ids=str
+)
+def test_another_password_by_somebody_else_ends_the_session_all_the_same(auth: dict[str, Any]) -> None:
+    for stored in (PASSWORDS, TAKEN):
+        assert verdict(told(standing(BASIC)), raw(stored | auth)) == "credential_changed"
+
+
+def test_who_came_with_a_password_to_come_stays_before_and_after_it_counts() -> None:
+    outcome = AuthOutcome(AuthMode.BASIC, 2, next_secret=NEXT)
+    stored = raw(PASSWORDS)
+    held = standing_of(
+        parse(stored),
+        stored,
+        outcome,
+        address="10.0.0.10",
+        version=OcppVersion.V201,
+        certificate=None,
+        store_id=b"life",
+    )
+    assert verdict(held, raw(PASSWORDS)) == "stays"
+    assert verdict(held, raw(TAKEN)) == "stays"
+    assert verdict(held, raw(STORED[AuthMode.BASIC])) == "credential_changed"
+    assert verdict(held, raw(PASSWORDS | {"secretHash": "ef" * 32})) == "credential_changed"
+
+
+def test_a_token_stays_when_the_password_beside_it_changes() -> None:
+    by_secret = {"type": "token", "secretHash": "ab" * 32, "secretSalt": "salt"}
+    held = standing(TOKEN, tokenHash=None, secretHash="ab" * 32)
+    changed_auth = with_secret(with_next_secret(by_secret, NEXT, "salt"), NEXT, "salt", keeps_token=True)
+    assert changed_auth is not None
+    assert verdict(held, raw(changed_auth)) == "stays"
+
+
+def test_what_it_was_told_is_not_shown() -> None:
+    held = told(standing(BASIC))
+    assert not any(repr(each) in repr(held) for each in held.told)

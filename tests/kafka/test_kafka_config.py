@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import attrs
 import pytest
+from confluent_kafka import Consumer, Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ocpp_gateway.errors import ConfigError
 from ocpp_gateway.kafka.config import KafkaConfig
+from ocpp_gateway.kafka.one_sided import CONSUMER_ONLY, PRODUCER_ONLY
 
 
 def config(environ: dict[str, str] | None = None, brokers: str = "localhost:9092") -> KafkaConfig:
@@ -82,9 +86,108 @@ def test_clients_that_do_not_produce_get_what_they_share(properties):
     assert "linger.ms" not in chosen
 
 
+def test_consumers_commit_what_they_are_told_to_and_miss_nothing():
+    chosen = config().consumer_properties("ocpp-gateway")
+    assert chosen["group.id"] == "ocpp-gateway"
+    assert chosen["enable.auto.commit"] is True
+    assert chosen["enable.auto.offset.store"] is False
+    assert chosen["auto.offset.reset"] == "earliest"
+    assert chosen["isolation.level"] == "read_committed"
+    assert chosen["partition.assignment.strategy"] == "cooperative-sticky"
+    assert (chosen["session.timeout.ms"], chosen["heartbeat.interval.ms"]) == (10_000, 3_000)
+    assert chosen["bootstrap.servers"] == "localhost:9092"
+
+
+def test_what_the_file_says_of_consumers_counts_but_for_the_guarantees(properties):
+    environ = properties(
+        "session.timeout.ms=45000\nsasl.username=file\nauto.offset.reset=smallest\nenable.auto.commit=1\n"
+    )
+    chosen = config({**environ, "KAFKA_SASL_PASSWORD": "x"}).consumer_properties("g")
+    assert chosen["session.timeout.ms"] == "45000"
+    assert (chosen["sasl.username"], chosen["sasl.password"]) == ("file", "x")
+    assert (chosen["auto.offset.reset"], chosen["enable.auto.commit"]) == ("earliest", True)
+    assert "session.timeout.ms" not in config(environ).producer_properties(max_pending_messages=1, max_pending_bytes=1)
+
+
+VALUE_OF = {
+    "acks": "all",
+    "request.required.acks": "all",
+    "compression.codec": "gzip",
+    "compression.type": "gzip",
+    "partitioner": "murmur2_random",
+    "queuing.strategy": "fifo",
+    "enable.idempotence": "true",
+    "enable.gapless.guarantee": "true",
+    "transaction.timeout.ms": "1000",
+    "batch.num.messages": "1000",
+    "batch.size": "100000",
+    "auto.offset.reset": "earliest",
+    "isolation.level": "read_committed",
+    "group.protocol": "classic",
+    "group.protocol.type": "consumer",
+    "offset.store.method": "broker",
+    "partition.assignment.strategy": "cooperative-sticky",
+}
+"""Where ``1`` is no value that the property takes."""
+
+
+@pytest.mark.parametrize(("kind", "names"), [(Consumer, PRODUCER_ONLY), (Producer, CONSUMER_ONLY)])
+def test_each_side_would_be_warned_of_what_is_the_others(kind, names):
+    for name in names:
+        warnings = Warnings()
+        group = {"group.id": "g"} if kind is Consumer else {}
+        client = kind({name: VALUE_OF.get(name, "1"), **group}, logger=warnings)
+        client.poll(0)
+        assert [text for text in warnings.texts if "will be ignored by this" in text], name
+        client.close()
+
+
+def test_neither_side_is_warned_when_a_file_has_settings_for_both(properties):
+    environ = properties(
+        "linger.ms=5\nacks=all\ncompression.type=lz4\nmessage.timeout.ms=60000\nqueue.buffering.max.messages=1000\n"
+        "session.timeout.ms=6000\nfetch.min.bytes=1\nmax.poll.interval.ms=60000\nisolation.level=read_committed\n"
+        "socket.timeout.ms=5000\n"
+    )
+    chosen = config(environ)
+    warnings = Warnings()
+    clients = [
+        Consumer({**chosen.consumer_properties("g"), "bootstrap.servers": ""}, logger=warnings),
+        Producer(
+            {**chosen.producer_properties(max_pending_messages=1, max_pending_bytes=1), "bootstrap.servers": ""},
+            logger=warnings,
+        ),
+    ]
+    for client in clients:
+        client.poll(0)
+        client.close()
+    assert [text for text in warnings.texts if "will be ignored by this" in text] == []
+
+
+class Warnings(logging.Logger):
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.texts: list[str] = []
+
+    def log(self, level: int, message: object, *args: object, **_: object) -> None:
+        self.texts.append(str(message) % args)
+
+
 @pytest.mark.parametrize(
     "line",
-    ["acks=1", "acks=0", "request.required.acks=1", "enable.idempotence=false", "partitioner=consistent_random"],
+    [
+        "acks=1",
+        "acks=0",
+        "request.required.acks=1",
+        "enable.idempotence=false",
+        "partitioner=consistent_random",
+        "enable.auto.commit=false",
+        "auto.commit.enable=false",
+        "enable.auto.offset.store=true",
+        "auto.offset.reset=latest",
+        "isolation.level=read_uncommitted",
+        "group.protocol=consumer",
+        "partition.assignment.strategy=range",
+    ],
 )
 def test_what_the_guarantees_rest_on_cannot_be_weakened(properties, line):
     [problem] = problems(properties(f"linger.ms=1\n{line}\n"))
@@ -103,6 +206,10 @@ def test_what_the_guarantees_rest_on_may_be_repeated(properties):
         "bootstrap.servers=other:9092",
         "metadata.broker.list=other:9092",
         "group.id=x",
+        "group.instance.id=x",
+        "offset.store.method=file",
+        "session.timeout.ms=soon",
+        "max.poll.interval.ms=5",
         "transactional.id=x",
         "test.mock.num.brokers=3",
         "error_cb=x",

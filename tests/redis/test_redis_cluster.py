@@ -9,7 +9,7 @@ from attrs import define, field
 from redis_support import Listener, reason_of
 from test_redis_ownership import node, record
 
-from ocpp_gateway.redis.bus_messages import SessionKick, SessionSuperseded
+from ocpp_gateway.redis.bus_messages import BusMessage, CommandDone, SessionKick, SessionSuperseded
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.cluster import Cluster
 from ocpp_gateway.redis.nodes import lease_key
@@ -21,6 +21,7 @@ class Here:
 
     epochs: dict[str, int] = field(factory=dict)
     told: list[tuple[str, str, int | None]] = field(factory=list)
+    others: list[BusMessage] = field(factory=list)
 
     def kick(self, charge_point_id: str, epoch: int | None = None) -> bool:
         self.told.append(("kick", charge_point_id, epoch))
@@ -31,7 +32,13 @@ class Here:
 
 
 def cluster(client: RedisClient, here: Here) -> Cluster:
-    return Cluster(client=client, ownership=node(client, "node-b"), local=here, records=lambda: [record("node-b")])
+    return Cluster(
+        client=client,
+        ownership=node(client, "node-b"),
+        local=here,
+        records=lambda: [record("node-b")],
+        others=here.others.append,
+    )
 
 
 async def elsewhere(client: RedisClient) -> None:
@@ -67,3 +74,10 @@ def test_what_is_heard_is_done(client: RedisClient) -> None:
     ours.received(SessionKick(charge_point_id="CP-002", epoch=None, actor="http", reason="kicked"))
     assert here.told == [("transferred", "CP-001", 4), ("kick", "CP-002", None)]
     assert [each["chargePointId"] for each in ours.sessions()] == ["CP-001"]
+
+
+async def test_what_is_not_about_sessions_is_for_others(client: RedisClient) -> None:
+    here = Here()
+    cluster(client, here).received(CommandDone(command_id="c-1"))
+    assert here.others == [CommandDone(command_id="c-1")]
+    assert here.told == []

@@ -20,7 +20,7 @@ def test_only_the_client_and_its_pool_install_a_reactor() -> None:
 
 def test_every_script_says_what_it_takes_and_gives() -> None:
     scripts = sorted(Path(ocpp_gateway.redis.__path__[0]).joinpath("scripts").glob("*.lua"))
-    assert len(scripts) == 11
+    assert len(scripts) == 24
     for script in scripts:
         text = script.read_text()
         assert text.startswith("-- ")

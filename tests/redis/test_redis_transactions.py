@@ -187,3 +187,83 @@ async def test_the_secret_is_in_no_repr(client: RedisClient) -> None:
     assert secret is not None
     assert len(bytes.fromhex(secret.decode())) == 32
     assert secret.decode() not in repr(transactions)
+
+
+async def test_an_id_of_the_csms_is_what_every_node_gives_from_then_on(client: RedisClient) -> None:
+    one, other = await started(client), await started(client)
+    ours, _ = await one.allocate("t", "CP-001", QUESTION)
+    assert await one.adopt("t", "CP-001", QUESTION, 77) == 77
+    assert await other.allocate("t", "CP-001", QUESTION) == (77, True)
+    for number in (77, ours):
+        assert await other.is_known("CP-001", number)
+        assert not await other.is_known("CP-002", number)
+    assert 0 < await client.run(TTL, ["transaction-adopted:CP-001:77"], []) <= 3600
+
+
+async def test_the_first_id_that_was_adopted_stays(client: RedisClient) -> None:
+    one, other = await started(client), await started(client)
+    assert await one.adopt("t", "CP-001", QUESTION, 77) == 77
+    assert await other.adopt("t", "CP-001", QUESTION, 78) == 77
+    assert await other.allocate("t", "CP-001", QUESTION) == (77, True)
+    assert not await other.is_known("CP-001", 78)
+
+
+async def test_one_of_ours_that_the_csms_confirms_stays_too(client: RedisClient) -> None:
+    transactions = await started(client)
+    ours, _ = await transactions.allocate("t", "CP-001", QUESTION)
+    assert await transactions.adopt("t", "CP-001", QUESTION, ours) == ours
+    assert await transactions.adopt("t", "CP-001", QUESTION, 78) == ours
+
+
+async def test_a_csms_may_count_for_each_charge_point(client: RedisClient) -> None:
+    transactions = await started(client)
+    for charge_point in ("CP-001", "CP-002"):
+        assert await transactions.adopt("t", charge_point, QUESTION, 1) == 1
+    again = attrs.evolve(QUESTION, meter_start=5)
+    assert await transactions.adopt("t", "CP-001", again, 1) == 1
+    for charge_point in ("CP-001", "CP-002"):
+        assert await transactions.is_known(charge_point, 1)
+        assert await transactions.allocate("t", charge_point, QUESTION) == (1, True)
+    assert not await transactions.is_known("CP-003", 1)
+
+
+async def test_an_id_that_was_adopted_is_none_of_ours(client: RedisClient) -> None:
+    transactions = await started(client)
+    expected, _ = await transactions.allocate("t", "CP-001", QUESTION)
+    secret = await client.get("transaction-id-key")
+    assert secret is not None
+    keys = [key async for page in client.scan("*") for key in page]
+    await client.delete(*keys)
+    await client.set("transaction-id-key", secret)
+    await transactions.adopt("t", "CP-002", QUESTION, expected)
+    assert (await transactions.allocate("t", "CP-001", QUESTION))[0] != expected
+
+
+async def test_an_id_is_adopted_under_the_secret_that_all_have(client: RedisClient) -> None:
+    one = await started(client)
+    await client.delete("transaction-id-key")
+    other = await started(client)
+    assert await one.adopt("t", "CP-001", QUESTION, 77) == 77
+    assert await other.allocate("t", "CP-001", QUESTION) == (77, True)
+    await client.delete("transaction-id-key")
+    assert await one.adopt("t", "CP-001", QUESTION, 78) == 77
+
+
+async def test_without_redis_an_adopted_id_is_remembered_until_it_is_back(own_server: EmbeddedRedis) -> None:
+    async with using(await connected_client(own_server.url, timeout=0.3)) as client:
+        transactions = await started(client)
+        os.kill(own_server.pid, signal.SIGSTOP)
+        try:
+            await transactions.allocate("t", "CP-001", QUESTION)
+            assert await transactions.adopt("t", "CP-001", QUESTION, 77) == 77
+            assert await transactions.adopt("t", "CP-001", QUESTION, 78) == 77
+            assert await transactions.allocate("t", "CP-001", QUESTION) == (77, True)
+            assert transactions.owed == 1
+            await reason_of(transactions.settle())
+        finally:
+            os.kill(own_server.pid, signal.SIGCONT)
+        await client.when_connected(10)
+        await transactions.settle()
+        assert transactions.owed == 0
+        assert await transactions.is_known("CP-001", 77)
+        assert await (await started(client)).allocate("t", "CP-001", QUESTION) == (77, True)

@@ -13,9 +13,9 @@ from ocpp_gateway.adapters.tokens import IdTokenPolicy
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.ocppj.versions import OcppVersion
 from ocpp_gateway.routing.envelope import Envelope
+from ocpp_gateway.routing.exchange import Station
 from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.routing.stamps import EventStamps
-from ocpp_gateway.routing.uplink import Station
 
 
 def station(

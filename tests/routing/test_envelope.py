@@ -96,6 +96,48 @@ def test_plain_event_carries_its_payload_as_it_is() -> None:
     assert "messageId" not in event and "connectorId" not in event
 
 
+def test_plain_event_of_a_connector_that_is_told_again() -> None:
+    given_id = "5b1f6f9c-7f0e-5f0a-8f55-6d6f1c1a9d11"
+    record = envelope().plain(
+        "CommandAccepted", {}, now=NOW, connector_id=0, correlation_id="command-1", event_id=given_id
+    )
+    event = orjson.loads(record.value)
+    assert record.event_id == event["eventId"] == given_id
+    assert ("ce_id", given_id.encode()) in record.headers
+    assert list(event) == [
+        *("eventId", "eventType", "source", "occurredAt", "correlationId", "stationId", "tenantId", "chargePointId"),
+        *("connectorId", "ocppVersion", "connectionId", "epoch", "nodeId", "payload"),
+    ]
+    assert (event["connectorId"], event["correlationId"]) == (0, "command-1")
+
+
+def test_event_that_asks_for_an_answer_is_the_same_but_for_where_to_answer() -> None:
+    call: dict[str, Any] = {
+        "now": NOW,
+        "action": "Authorize",
+        "raw_payload": b'{"idTag":"TAG-1"}',
+        "extras": {},
+        "message_id": "id-1",
+    }
+    reply_to = {"topic": "ocpp.csms.replies", "partition": 300, "correlationId": "node-1.2f6c"}
+    asking, telling = envelope(), envelope(stamps=EventStamps())
+    record = asking.event("Authorize", **call, reply_to=reply_to)
+    plain = telling.event("Authorize", **call)
+    member = b',"replyTo":{"topic":"ocpp.csms.replies","partition":300,"correlationId":"node-1.2f6c"}'
+    assert member + b',"payload":' in record.value
+    assert record.value.replace(member, b"").replace(record.event_id.encode(), plain.event_id.encode()) == plain.value
+    assert record.headers[:-3] == [
+        (name, record.event_id.encode() if name == "ce_id" else value) for name, value in plain.headers
+    ]
+    assert record.headers[-3:] == [
+        ("kafka_replyTopic", b"ocpp.csms.replies"),
+        ("kafka_replyPartition", b"\x00\x00\x01\x2c"),
+        ("kafka_correlationId", b"node-1.2f6c"),
+    ]
+    # Nothing of it stays for the next event of the connection.
+    assert b"replyTo" not in asking.event("Authorize", **call).value
+
+
 @given(
     texts=st.lists(st.text(), min_size=9, max_size=9),
     payload=st.dictionaries(st.text(), st.integers(-(2**53), 2**53) | st.text() | st.none()),

@@ -22,8 +22,9 @@ from ocpp_gateway.ocppj.codec import decode
 from ocpp_gateway.ocppj.frames import Call, Send
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
+from ocpp_gateway.routing.exchange import Station, UnreadableCall
 from ocpp_gateway.routing.holds import Holds
-from ocpp_gateway.routing.uplink import Station, UnreadableCall, Uplink
+from ocpp_gateway.routing.uplink import Uplink
 from ocpp_gateway.routing.writability import Writability
 
 HOLD = 8.0

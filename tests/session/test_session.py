@@ -6,82 +6,20 @@ import json
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
-from routing.memory_bus import MemoryBus
-from routing.routing_parts import security_events, station
-from session_parts import LIMITS, Counts, Line, certificate, session_identity, standing
-from support.manual_clock import ManualClock
-from twisted.internet.task import Clock as TwistedClock
+from attrs import evolve
+from session_parts import certificate
+from session_world import World
 from twisted.logger import LogEvent
 
-from ocpp_gateway.adapters.answers import Topic
 from ocpp_gateway.auth.certificates import ClientCertificate
 from ocpp_gateway.ocppj.schemas import Schemas
 from ocpp_gateway.ocppj.versions import OcppVersion
-from ocpp_gateway.routing.holds import Holds
-from ocpp_gateway.routing.uplink import Uplink
-from ocpp_gateway.routing.writability import Writability
-from ocpp_gateway.session import session as session_module
+from ocpp_gateway.session import defects
 from ocpp_gateway.session.reasons import CloseReason
 from ocpp_gateway.session.revoking import revoke
-from ocpp_gateway.session.session import Session
 
 V16, V201, V21 = OcppVersion.V16, OcppVersion.V201, OcppVersion.V21
 START = {"connectorId": 1, "idTag": "T", "meterStart": 0, "timestamp": "2026-01-02T03:04:05Z"}
-
-
-@define(eq=False)
-class World:
-    schemas: Schemas
-    version: OcppVersion = V16
-    certificate: ClientCertificate | None = None
-    bus: MemoryBus = field(factory=MemoryBus)
-    security_bus: MemoryBus = field(factory=MemoryBus)
-    clock: ManualClock = field(factory=ManualClock)
-    line: Line = field(factory=Line)
-    counts: Counts = field(factory=Counts)
-    holds: Holds = field(init=False)
-    session: Session = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.holds = Holds(8.0, self.clock)
-        uplink = Uplink(
-            schemas=self.schemas,
-            bus=self.bus,
-            topics={topic: topic.value for topic in Topic},
-            holds=self.holds,
-            writability=Writability(self.clock, lambda: None, lambda: None),
-            counters=self.counts,
-            clock=self.clock,
-        )
-        self.session = Session(
-            identity=session_identity(),
-            station=station(self.version),
-            standing=standing(self.version, self.certificate),
-            connection=self.line,
-            uplink=uplink,
-            security=security_events(self.security_bus, self.clock),
-            limits=LIMITS,
-            counters=self.counts,
-            clock=self.clock,
-        )
-
-    def say(self, action: str, payload: Any, message_id: str = "1") -> None:
-        self.hear(json.dumps([2, message_id, action, payload]))
-
-    def hear(self, text: str) -> None:
-        self.session.received(text.encode())
-
-    def done(self) -> None:
-        while self.bus.waiting:
-            self.bus.settle()
-        self.holds.stop()
-        assert self.timers == []
-
-    @property
-    def timers(self) -> list[Any]:
-        timers: TwistedClock = self.clock.timers
-        return timers.getDelayedCalls()
 
 
 def test_a_retransmission_gets_its_answer_again_and_makes_no_second_event(schemas: Schemas) -> None:
@@ -169,7 +107,7 @@ def test_a_rejected_answer_is_logged_once_a_connection_and_without_the_peers_tex
     schemas: Schemas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[LogEvent] = []
-    monkeypatch.setattr(session_module.log, "observer", logged.append)
+    monkeypatch.setattr(defects.log, "observer", logged.append)
     world = World(schemas, V21)
     for number in range(100):
         world.hear(json.dumps([5, str(number), "\x1b]0;owned\x07", "", {}]))

@@ -1,0 +1,106 @@
+"""What has waited in Redis for a charge point that has come goes out first, in the order in which it was asked for.
+
+It waits until the charge point has had its first answer (``settled``), or until something else is to be sent to it:
+then that waits for what is older. Commands stay in Redis until their final event is out, so one whose session ends
+before it was sent waits for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+from weakref import WeakSet
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from ocpp_gateway.clock import Clock
+from ocpp_gateway.commands.executor import Executor
+from ocpp_gateway.commands.origins import Origin
+from ocpp_gateway.commands.request import Command
+from ocpp_gateway.commands.sessions import ExecutingSession
+from ocpp_gateway.commands.states import CommandStore
+from ocpp_gateway.commands.tasks import Bell, Tasks
+
+log = Logger()
+
+_RETRY_SECONDS: Final = 1.0
+
+
+@define(eq=False, kw_only=True)
+class Unparking:
+    """See the module's text. All that is handed over to this node comes through ``take``."""
+
+    store: CommandStore
+    executor: Executor
+    clock: Clock
+    _fresh: WeakSet[ExecutingSession] = field(factory=WeakSet, init=False)
+    """Sessions for which nobody has looked yet."""
+
+    _behind: dict[ExecutingSession, dict[str, tuple[Command, Origin]]] = field(factory=dict, init=False)
+    """What came for a session while its parked commands are looked for, by commandId. Those who handed it over do not
+    go on before they are told, so it is little."""
+
+    _tasks: Tasks = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._tasks = Tasks(self.clock)
+
+    def __len__(self) -> int:
+        """For how many sessions it is looked for."""
+        return len(self._behind)
+
+    def opened(self, session: ExecutingSession) -> None:
+        """A charge point has come."""
+        self._fresh.add(session)
+
+    def settled(self, session: ExecutingSession) -> None:
+        """It may be asked what waited for it."""
+        if session in self._fresh:
+            self._begin(session, {})
+
+    def recheck(self, sessions: Iterable[ExecutingSession]) -> None:
+        """Others took this node for dead for a while, so something may have been parked although it is here."""
+        self._tasks.run(self._recheck(list(sessions)))
+
+    def take(self, command: Command, origin: Origin) -> None:
+        """See Executor; what is older goes first."""
+        session = self.executor.sessions.find(command.charge_point_id)
+        if session is None or (session not in self._behind and session not in self._fresh):
+            self.executor.take(command, origin)
+            return
+        behind = self._behind.get(session)
+        if behind is not None:
+            behind[command.command_id] = command, origin
+        else:
+            self._begin(session, {command.command_id: (command, origin)})
+
+    async def stop(self) -> None:
+        """Leave it to the node that the charge points go to."""
+        await self._tasks.finish(0)
+        self._behind.clear()
+
+    def _begin(self, session: ExecutingSession, behind: dict[str, tuple[Command, Origin]]) -> None:
+        self._fresh.discard(session)
+        self._behind[session] = behind
+        self._tasks.run(self._unpark(session))
+
+    async def _recheck(self, sessions: list[ExecutingSession]) -> None:
+        for session in sessions:
+            if session not in self._behind:
+                self._fresh.discard(session)
+                self._behind[session] = {}
+                await self._unpark(session)
+
+    async def _unpark(self, session: ExecutingSession) -> None:
+        charge_point_id = session.station.caller.charge_point_id
+        try:
+            for command in await self._tasks.until_redis(lambda: self.store.parked(charge_point_id)):
+                while self._is_here(session) and not self.executor.take_parked(session, command):
+                    await Bell(self.clock).wait(_RETRY_SECONDS)
+        finally:
+            for command, origin in self._behind.pop(session, {}).values():
+                self.executor.take(command, origin)
+
+    def _is_here(self, session: ExecutingSession) -> bool:
+        return self.executor.sessions.find(session.station.caller.charge_point_id) is session

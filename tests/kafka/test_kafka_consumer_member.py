@@ -1,0 +1,92 @@
+"""A member alone, turned by the test: what is finished at the very moment a partition is given up."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from confluent_kafka import Producer
+from support.group_reader import quick_group
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from ocpp_gateway.clock import SystemClock
+from ocpp_gateway.kafka.client_log import ClientLog
+from ocpp_gateway.kafka.config import KafkaConfig
+from ocpp_gateway.kafka.member import GroupMember
+from ocpp_gateway.kafka.offsets import Offsets
+from ocpp_gateway.kafka.records import ReceivedRecord
+
+
+class Turned:
+    """Finishes each record before the turn that brought it is over."""
+
+    def __init__(self, config: KafkaConfig, group_id: str, topic: str) -> None:
+        self.values: list[int] = []
+        self.partitions: set[int] = set()
+        self._offsets = Offsets()
+        clock = SystemClock(reactor)
+        self.member = GroupMember(
+            config.consumer_properties(group_id),
+            topic,
+            offsets=self._offsets,
+            max_in_flight=100,
+            clock=clock,
+            client_log=ClientLog(call_from_thread=reactor.callFromThread, clock=clock, log=Logger()),
+            received=self._received,
+            assigned=self.partitions.update,
+            revoked=self.partitions.difference_update,
+            topic_seen=lambda count: None,
+        )
+
+    def _received(self, records: list[ReceivedRecord]) -> None:
+        for record in records:
+            self.values.append(int(record.value or b""))
+            self._offsets.finished(record.partition, record.offset, record.assignment)
+
+
+@pytest.fixture
+def config(brokers, tmp_path) -> KafkaConfig:
+    return KafkaConfig.from_environ(quick_group(tmp_path), brokers=brokers, client_id="test")
+
+
+async def test_what_was_finished_before_a_partition_went_comes_to_nobody_again(config, topic):
+    def stream_through_a_rebalance() -> tuple[list[int], int]:
+        group_id = f"test-{uuid.uuid4()}"
+        producer = Producer({"bootstrap.servers": config.brokers})
+        first, second = Turned(config, group_id, topic), Turned(config, group_id, topic)
+        written = 0
+
+        def write() -> None:
+            nonlocal written
+            for _ in range(10):
+                producer.produce(topic, b"%d" % written, b"CP-%d" % written)
+                written += 1
+            assert producer.flush(20.0) == 0
+
+        write()
+        first.member.join()
+        while len(first.values) < written:
+            first.member.turn(hold=False)
+        second.member.join()
+        while len(second.partitions) < 2:
+            write()
+            first.member.turn(hold=False)
+            second.member.turn(hold=False)
+        while len(set(first.values + second.values)) < written:
+            first.member.turn(hold=False)
+            second.member.turn(hold=False)
+        first.member.leave(10.0)
+        while len(second.partitions) < 4:
+            second.member.turn(hold=False)
+        write()
+        while len(set(first.values + second.values)) < written:
+            second.member.turn(hold=False)
+        second.member.leave(10.0)
+        producer.close()
+        assert first.partitions == second.partitions == set()
+        return sorted(first.values + second.values), written
+
+    received, written = await deferToThread(stream_through_a_rebalance)
+    assert received == list(range(written))
