@@ -67,7 +67,7 @@ class Stop:
         node = self.node
         if node is not None:
             node.admission.close("draining")
-            self.systemd.stopping(self.drain.seconds + _REST_SECONDS, "Leaving commands to other nodes")
+            self._tell_systemd(node)
             await node.commands.stop_taking()
 
     async def _end_commands(self) -> None:
@@ -77,11 +77,15 @@ class Stop:
                 await self.node.csms.stop()
 
     async def _close_sessions(self) -> None:
-        node, seconds = self.node, self.drain.seconds
+        node = self.node
         if node is None:
             return
-        self.systemd.stopping(seconds + _REST_SECONDS, f"Closing {len(node.sessions)} connections in {seconds:g} s")
+        self._tell_systemd(node)
         await self.drain.run(node.sessions)
+
+    def _tell_systemd(self, node: Node) -> None:
+        seconds = self.drain.seconds
+        self.systemd.stopping(seconds + _REST_SECONDS, f"Closing {len(node.sessions)} connections in {seconds:g} s")
 
     async def _stop_kafka(self) -> None:
         if self.node is not None:
