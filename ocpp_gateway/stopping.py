@@ -64,10 +64,10 @@ class Stop:
                 log.failure("Stopping went wrong", event="gateway.stop_failed")
 
     async def _leave_commands(self) -> None:
-        node = self.node
+        node, seconds = self.node, self.drain.seconds
         if node is not None:
             node.admission.close("draining")
-            self._tell_systemd(node)
+            self.systemd.stopping(seconds + _REST_SECONDS, f"Closing {len(node.sessions)} connections in {seconds:g} s")
             await node.commands.stop_taking()
 
     async def _end_commands(self) -> None:
@@ -77,15 +77,8 @@ class Stop:
                 await self.node.csms.stop()
 
     async def _close_sessions(self) -> None:
-        node = self.node
-        if node is None:
-            return
-        self._tell_systemd(node)
-        await self.drain.run(node.sessions)
-
-    def _tell_systemd(self, node: Node) -> None:
-        seconds = self.drain.seconds
-        self.systemd.stopping(seconds + _REST_SECONDS, f"Closing {len(node.sessions)} connections in {seconds:g} s")
+        if self.node is not None:
+            await self.drain.run(self.node.sessions)
 
     async def _stop_kafka(self) -> None:
         if self.node is not None:
