@@ -2,7 +2,7 @@
 
 ::
 
-    new handshakes are answered 503 ── commands are left to other nodes ── sessions close, spread over DRAIN_SECONDS
+    new handshakes are answered 503 ── sessions close, spread over DRAIN_SECONDS; commands are left to other nodes
       └─ the ports close ── commands that ended with the sessions are told
       └─ Kafka gets what is queued ── Redis gets its keys back ── embedded servers end
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ocpp_gateway.clock import Clock
@@ -50,7 +51,6 @@ class Stop:
         """Take every step. It never fails; what went wrong is logged."""
         self._begun_at = self.clock.monotonic()
         for step in (
-            self._leave_commands,
             self._close_sessions,
             self.ports.close,
             self._end_commands,
@@ -63,13 +63,6 @@ class Stop:
             except Exception:
                 log.failure("Stopping went wrong", event="gateway.stop_failed")
 
-    async def _leave_commands(self) -> None:
-        node, seconds = self.node, self.drain.seconds
-        if node is not None:
-            node.admission.close("draining")
-            self.systemd.stopping(seconds + _REST_SECONDS, f"Closing {len(node.sessions)} connections in {seconds:g} s")
-            await node.commands.stop_taking()
-
     async def _end_commands(self) -> None:
         if self.node is not None:
             await self.node.commands.stop()
@@ -77,8 +70,16 @@ class Stop:
                 await self.node.csms.stop()
 
     async def _close_sessions(self) -> None:
-        if self.node is not None:
-            await self.drain.run(self.node.sessions)
+        node, seconds = self.node, self.drain.seconds
+        if node is None:
+            return
+        node.admission.close("draining")
+        self.systemd.stopping(seconds + _REST_SECONDS, f"Closing {len(node.sessions)} connections in {seconds:g} s")
+        leaving = Deferred.fromCoroutine(node.commands.stop_taking())
+        try:
+            await self.drain.run(node.sessions)
+        finally:
+            await leaving
 
     async def _stop_kafka(self) -> None:
         if self.node is not None:

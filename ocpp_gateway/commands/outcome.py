@@ -34,6 +34,7 @@ from ocpp_gateway.routing.stamps import EventStamps
 FAILURES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "missing_charge_point_id": "Missing chargePointId",
+        "identity_missing": "No identity record to keep the new password in",
         "charge_point_offline": "Charge point offline",
         "command_expired": "Command expired",
         "connection_lost": "Connection lost",

@@ -45,6 +45,17 @@ def _compare(value: Any, hidden: Any, secrets: set[str]) -> None:
             _compare(item, hidden_item, secrets)
     elif value != hidden:
         _collect(value, secrets)
+        if type(value) is str and type(hidden) is str:
+            _collect_part(value, hidden, secrets)
+
+
+def _collect_part(value: str, hidden: str, secrets: set[str]) -> None:
+    """What is hidden within a text: a password in a URL may be repeated without the URL."""
+    before, found, after = hidden.partition(HIDDEN)
+    if found and (before or after) and value.startswith(before) and value.endswith(after):
+        part = value[len(before) : len(value) - len(after)]
+        if part:
+            secrets.add(part)
 
 
 def _collect(value: Any, secrets: set[str]) -> None:
