@@ -110,7 +110,7 @@ def test_kafka_that_does_not_answer_is_a_failed_start(redis_url: str) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         brokers = f"127.0.0.1:{silent.getsockname()[1]}"
-        ended = twistd(REDIS_URL=redis_url, KAFKA_BROKERS=brokers, PORT="0", WEBSOCKET_OCPP_PORT="0", START_TIMEOUT="1")
+        ended = twistd(REDIS_URL=redis_url, KAFKA_BROKERS=brokers, PORT="0", WEBSOCKET_OCPP_PORT="0", START_TIMEOUT="3")
     assert ended.returncode == 1
     failed = _logged(ended.stdout, "gateway.start_failed")
     assert failed["reason"] == "kafka_unavailable"
