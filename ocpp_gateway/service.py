@@ -193,7 +193,7 @@ class Gateway(Service):
             # Where charge points have to use TLS there is no way around it.
             ocpp=None if has_tls else OcppResource(node.door.factory(False)),
             timeout=settings.ocpp_handshake_timeout,
-            door=node.commands.door,
+            door=node.commands.door if settings.ocpp_commands_enabled else None,
         )
         http_port, ocpp_port = await self._ports.open(node, http)
         node.commands.start()

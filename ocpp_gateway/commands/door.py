@@ -261,6 +261,9 @@ class _Wait:
         event_type, payload = _summary(state)
         if event_type is None:
             raise DuplicateCommand("what became of the command of this id is not known any more")
+        asked = self.order.command.command_type
+        if self.was_known and payload.get("commandType", asked) != asked:
+            raise DuplicateCommand("another command had this id")
         return self._told(Standing.FINAL, event_type=event_type, payload=payload)
 
     def _so_far(self, state: CommandState | None) -> Reply:
