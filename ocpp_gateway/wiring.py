@@ -52,10 +52,7 @@ from ocpp_gateway.wiring_door import Door, wire_door
 if TYPE_CHECKING:
     from ocpp_gateway.redis.client import RedisClient
 
-_HASHING_THREADS = 2
-_MAX_WAITING_HASHES = 200
 _COOLDOWN_ENTRIES = 10_000
-_KNOWN_CERTIFICATES = 20_000
 _SWEEP_PATIENCE = 10.0
 _READMISSION_BURST_SECONDS = 1.0
 _HIGHEST_ID = 2**31 - 1

@@ -54,8 +54,8 @@ class Dispatcher:
     _flights: dict[str, Flight] = field(factory=dict, init=False)
     """By the source of their record."""
 
-    _begun: dict[str, Flight] = field(factory=dict, init=False)
-    """Those that are begun and no duplicates, by commandId."""
+    _begun: dict[str, list[Flight]] = field(factory=dict, init=False)
+    """Those that are begun and no duplicates, by commandId: another record may have begun it anew already."""
 
     _queues: dict[str, Queue] = field(factory=dict, init=False)
     _count: int = field(default=0, init=False)
@@ -104,13 +104,11 @@ class Dispatcher:
 
     def heard_taken(self, command_id: str, process: Process, result: Taking) -> None:
         """``process`` was asked to carry a command out."""
-        flight = self._begun.get(command_id)
-        if flight is None:
-            return
-        if result is Taking.TAKEN:
-            flight.accepted(process)
-        elif flight.taken_at is None or flight.taken_by == process:  # else another one has taken it meanwhile
-            flight.refused()
+        for flight in tuple(self._begun.get(command_id, ())):
+            if result is Taking.TAKEN:
+                flight.accepted(process)
+            elif flight.taken_at is None or flight.taken_by == process:  # else another one has taken it meanwhile
+                flight.refused()
 
     def heard_done(self, command_id: str) -> None:
         """The final event of a command is out, as somebody says."""
@@ -124,11 +122,11 @@ class Dispatcher:
 
     async def poll(self) -> None:
         """See how far all commands are. Raises StoreUnavailable."""
-        flights = list(self._begun.values())
+        flights = self._all_begun()
         for start in range(0, len(flights), _LOOKED_UP_AT_ONCE):
             await self._driver.look_up(flights[start : start + _LOOKED_UP_AT_ONCE])
         self.recovery.look_after(
-            [(flight.command, flight.state) for flight in self._begun.values() if flight.state is not None]
+            [(flight.command, flight.state) for flight in self._all_begun() if flight.state is not None]
         )
 
     async def stop(self, seconds: float) -> None:
@@ -140,6 +138,9 @@ class Dispatcher:
             await self._emptied.wait(left)
         self._drop_all(list(self._flights.values()))
         await self._tasks.finish(0)
+
+    def _all_begun(self) -> list[Flight]:
+        return [flight for flights in self._begun.values() for flight in flights]
 
     # One record.
 
@@ -198,7 +199,7 @@ class Dispatcher:
             await self._driver.tell_duplicate(flight)
         elif not flight.is_over:
             flight.state = begun.state
-            self._begun[flight.command.command_id] = flight
+            self._begun.setdefault(flight.command.command_id, []).append(flight)
             await self._driver.drive(flight, begun.owner)
 
     def _drop_all(self, flights: list[Flight]) -> None:
@@ -211,8 +212,11 @@ class Dispatcher:
             return
         flight.is_over = True
         del self._flights[flight.record.source]
-        if self._begun.get(flight.command.command_id) is flight:
-            del self._begun[flight.command.command_id]
+        begun = self._begun.get(flight.command.command_id, [])
+        if flight in begun:
+            begun.remove(flight)
+            if not begun:
+                del self._begun[flight.command.command_id]
         queue = flight.queue
         queue.leave(flight)
         queue.members -= 1
@@ -226,7 +230,7 @@ class Dispatcher:
         try:
             while self._hinted:
                 hinted, self._hinted = self._hinted, set()
-                flights = [self._begun[each] for each in hinted if each in self._begun]
+                flights = [flight for each in hinted for flight in self._begun.get(each, ())]
                 if flights:
                     await self._driver.look_up(flights)
         except StoreUnavailable:

@@ -76,6 +76,9 @@ class Executor:
         The same again changes nothing but who is told.
         """
         call = self._calls.get(command.command_id)
+        if call is not None and call.command.source != command.source:
+            origin.not_here(command.command_id)  # its earlier round is just being ended: soon again
+            return
         if call is not None:
             call.origin = origin
             origin.taken(command.command_id)
@@ -90,7 +93,10 @@ class Executor:
         """Carry ``command`` out, which has waited in Redis; False: its outbox is full, so it has to wait on."""
         if self._is_stopped:
             return False
-        return command.command_id in self._calls or self._take(session, command, NoOrigin(), is_parked=True)
+        call = self._calls.get(command.command_id)
+        if call is not None:
+            return call.command.source == command.source  # else its earlier round is just being ended
+        return self._take(session, command, NoOrigin(), is_parked=True)
 
     async def stop(self, seconds: float) -> None:
         """Take nothing any more; let what has ended be told, for so long at most. The sessions are closed before."""

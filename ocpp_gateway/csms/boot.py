@@ -32,6 +32,7 @@ from ocpp_gateway.routing.exchange import Station
 ACTION = "BootNotification"
 
 _LOOK_AGAIN_SECONDS = 5.0
+_LONGEST_INTERVAL = 2**31 - 1
 
 #: What CALLs a command asks for, besides those that a trigger names.
 _ASKED_FOR: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -88,7 +89,9 @@ class BootState:
     @classmethod
     def of(cls, payload: Payload) -> BootState | None:
         """What ``payload``, a valid CALLRESULT's, says; None: Accepted."""
-        return None if payload["status"] == "Accepted" else cls(payload["status"], int(payload["interval"]))
+        # 2.x: any number without a fraction, 1e300 too, which could not be written as JSON again.
+        interval = min(max(int(payload["interval"]), 0), _LONGEST_INTERVAL)
+        return None if payload["status"] == "Accepted" else cls(payload["status"], interval)
 
 
 class BootStates(Protocol):

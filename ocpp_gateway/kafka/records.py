@@ -26,8 +26,10 @@ class ReceivedRecord:
     partition: int
     offset: int
     key: bytes | None
-    value: bytes | None
-    headers: ReceivedHeaders
+    value: bytes | None = field(repr=False)
+    """A command's may have a new password in it."""
+
+    headers: ReceivedHeaders = field(repr=False)
     timestamp_ms: int
     assignment: int = field(default=0, eq=False, repr=False)
 
