@@ -78,7 +78,7 @@ def events(brokers: str) -> Events:
         for topic in topics or (STATION_EVENTS, SESSION_EVENTS):
             for record in read_topic(brokers, topic):
                 event = json.loads(record.value)
-                if event["chargePointId"] == charge_point_id:
+                if event.get("chargePointId") == charge_point_id:
                     found.append(event)
         return found
 

@@ -126,9 +126,9 @@ def test_the_charge_point_goes_while_its_command_is_under_way(
             status, _ = ask(nodes.nodes["node-b"], f"/sessions/{charge_point_id}", method="DELETE")
             assert status in (200, 202)
         second = stack.enter_context(Caller(nodes.nodes["node-b"].url(""), charge_point_id))
-        second.call("Heartbeat", {})
+        second.socket.send(json.dumps([2, "1", "Heartbeat", {}]))
         assert requester.outcome(sent) == ("CommandTimeout", "connection_lost")
-        _, message_id, action, _ = second.hear()
+        ((_, message_id, action, _),) = (frame for frame in (second.hear(), second.hear()) if frame[0] == 2)
         assert action == "ClearCache"
         second.socket.send(json.dumps([3, message_id, {"status": "Accepted"}]))
         assert requester.outcome(waits) == ("CommandAccepted", None)

@@ -437,7 +437,7 @@ def test_the_same_from_a_terminal(
     def comes(epoch: int) -> None:
         back_end.wait_for(
             lambda event: (
-                (event["chargePointId"], event["eventType"]) == (charge_point_id, "StationBooted")
+                (event.get("chargePointId"), event["eventType"]) == (charge_point_id, "StationBooted")
                 and event["epoch"] >= epoch
             )
         )

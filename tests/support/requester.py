@@ -155,7 +155,8 @@ class Requester:
             if ends[command_id] != count
         }
         assert not wrong, f"not one end for each record: {wrong}"
-        event_ids = Counter(event["eventId"] for event in events)
+        # On a broker that others use too, their gateways may tell their duplicates again.
+        event_ids = Counter(event["eventId"] for event in events if event["correlationId"] in self.records)
         assert max(event_ids.values(), default=1) == 1, f"told twice: {event_ids.most_common(3)}"
 
     def __enter__(self) -> Requester:
