@@ -18,8 +18,7 @@ The record of a charge point that comes by a token or a certificate gets the new
 passwords, or to another security profile, begins with that (A05 of OCPP 2.0.1). Its token stays what it was. Coming by
 one says nothing of the password, so after a lost answer both stay until it comes with a password.
 
-The password itself is hashed and forgotten here. ``has_secret`` says which commands hold one, or another secret: they
-must not be written down anywhere else either.
+The password itself is hashed and forgotten here. Which commands hold a secret says ``secrecy.secrets_of``.
 """
 
 from __future__ import annotations
@@ -48,26 +47,12 @@ from ocpp_gateway.auth.rewriting import ATTEMPTS, Change, ReadRecord, RecordRewr
 from ocpp_gateway.auth.standing import Standing, credential_to_come
 from ocpp_gateway.commands.new_password import Answer, NewPassword, answer_of, new_password
 from ocpp_gateway.commands.request import CommandInvalid
-from ocpp_gateway.commands.secrecy import secrets_of
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.ocppj.frames import Payload
 
 log = Logger()
 
 _NO_RECORD: Final = "No identity record to keep the new password in"
-
-
-def has_secret(action: str, payload: Payload) -> bool:
-    """Whether a command holds what must not be seen: passwords, keys, URLs with a password in them.
-
-    ``action`` is the action or the type of the command. Secret are the members that ``secrecy.secrets_of`` finds:
-
-    * ``value`` of a ChangeConfiguration, ``attributeValue`` of a SetVariables, whose key or variable has a telling name
-      (AuthorizationKey, BasicAuthPassword, anything with "password", "secret", "psk" and the like)
-    * SetNetworkProfile: ``basicAuthPassword``, ``vpn.password``, ``vpn.key``, ``apn.apnPassword``, ``apn.simPin``
-    * in any action, members with a telling name, and passwords in URLs (``location`` of GetLog, UpdateFirmware ...)
-    """
-    return bool(secrets_of(action, payload))
 
 
 class Connected(Protocol):

@@ -30,7 +30,15 @@ def redacted(action: str, payload: Payload, secrets: tuple[str, ...] = ()) -> Pa
 
 
 def secrets_of(action: str, payload: Payload) -> tuple[str, ...]:
-    """The texts of ``payload`` that are hidden whoever sees it, the longest first; none: it has no secret."""
+    """The texts of ``payload`` that are hidden whoever sees it, the longest first; none: it has no secret.
+
+    ``action`` is the action or the type of the command. Secret are
+
+    * ``value`` of a ChangeConfiguration, ``attributeValue`` of a SetVariables, whose key or variable has a telling name
+      (AuthorizationKey, BasicAuthPassword, anything with "password", "secret", "psk" and the like)
+    * SetNetworkProfile: ``basicAuthPassword``, ``vpn.password``, ``vpn.key``, ``apn.apnPassword``, ``apn.simPin``
+    * in any action, members with a telling name, and passwords in URLs (``location`` of GetLog, UpdateFirmware ...)
+    """
     secrets: set[str] = set()
     _compare(payload, redacted(action, payload), secrets)
     return tuple(sorted(secrets, key=lambda secret: (-len(secret), secret)))

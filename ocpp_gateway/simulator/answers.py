@@ -8,6 +8,8 @@ mind and told when it is asked for; what such a charge point has not (batteries,
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
+from typing import Final
 
 from attrs import define, field
 
@@ -21,6 +23,12 @@ Handler = Callable[[Payload], Answer]
 
 ACCEPTED = {"status": "Accepted"}
 REJECTED = {"status": "Rejected"}
+
+INSTALLING: Final = ("Downloading", "Downloaded", "Installing", "Installed")
+"""What a firmware update goes through."""
+
+LIMITS: Final = MappingProxyType({"A": 32.0, "W": 22_000.0})
+"""What it can charge with, by the unit of a charging schedule."""
 
 
 @define

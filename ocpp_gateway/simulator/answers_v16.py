@@ -8,6 +8,8 @@ from attrs import define
 
 from ocpp_gateway.simulator.answers import (
     ACCEPTED,
+    INSTALLING,
+    LIMITS,
     REJECTED,
     Handler,
     cancel_reservation,
@@ -36,8 +38,6 @@ _PLACES = (0, CONNECTOR)
 _OWN_WORDS = frozenset({"BootNotification", "Heartbeat", "MeterValues", "StatusNotification"})
 _TRIGGERED = _OWN_WORDS | {"DiagnosticsStatusNotification", "FirmwareStatusNotification"}
 _TRIGGERED_BY_EXTENDED = _OWN_WORDS | {"LogStatusNotification", "FirmwareStatusNotification"}
-_INSTALLING = ("Downloading", "Downloaded", "Installing", "Installed")
-_LIMITS = {"A": 32.0, "W": 22_000.0}
 
 
 @define
@@ -87,7 +87,7 @@ class AnswersV16:
             "TriggerMessage": lambda asked: self._trigger(asked, _TRIGGERED),
             "UnlockConnector": self._unlock_connector,
             "UpdateFirmware": lambda _: Answer(
-                {}, afterwards=progress(controls, "FirmwareStatusNotification", _INSTALLING)
+                {}, afterwards=progress(controls, "FirmwareStatusNotification", INSTALLING)
             ),
         }
 
@@ -178,12 +178,12 @@ class AnswersV16:
 
     def _get_composite_schedule(self, asked: Payload) -> Answer:
         duration, unit = whole(asked.get("duration")), text(asked.get("chargingRateUnit")) or "A"
-        if asked.get("connectorId") not in _PLACES or duration is None or duration < 0 or unit not in _LIMITS:
+        if asked.get("connectorId") not in _PLACES or duration is None or duration < 0 or unit not in LIMITS:
             return Answer(REJECTED)
         schedule = {
             "duration": duration,
             "chargingRateUnit": unit,
-            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": _LIMITS[unit], "numberPhases": 3}],
+            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": LIMITS[unit], "numberPhases": 3}],
         }
         place = {"connectorId": asked.get("connectorId"), "scheduleStart": utc_timestamp()}
         return Answer({"status": "Accepted", **place, "chargingSchedule": schedule})

@@ -6,6 +6,8 @@ from attrs import define
 
 from ocpp_gateway.simulator.answers import (
     ACCEPTED,
+    INSTALLING,
+    LIMITS,
     REJECTED,
     Handler,
     cancel_reservation,
@@ -30,8 +32,6 @@ from ocpp_gateway.simulator.meter import utc_timestamp
 
 _OWN_WORDS = frozenset({"BootNotification", "Heartbeat", "MeterValues", "StatusNotification", "TransactionEvent"})
 _IDLE = frozenset({"FirmwareStatusNotification", "LogStatusNotification", "PublishFirmwareStatusNotification"})
-_INSTALLING = ("Downloading", "Downloaded", "Installing", "Installed")
-_LIMITS = {"A": 32.0, "W": 22_000.0}
 
 
 @define
@@ -79,7 +79,7 @@ class AnswersV2x:
             "UpdateFirmware": lambda asked: Answer(
                 ACCEPTED,
                 afterwards=progress(
-                    controls, "FirmwareStatusNotification", _INSTALLING, requestId=whole(asked.get("requestId"))
+                    controls, "FirmwareStatusNotification", INSTALLING, requestId=whole(asked.get("requestId"))
                 ),
             ),
         }
@@ -186,14 +186,14 @@ class AnswersV2x:
     def _get_composite_schedule(self, asked: Payload) -> Answer:
         duration, unit = whole(asked.get("duration")), text(asked.get("chargingRateUnit")) or "A"
         place = whole(asked.get("evseId"))
-        if place not in (0, EVSE) or duration is None or duration < 0 or unit not in _LIMITS:
+        if place not in (0, EVSE) or duration is None or duration < 0 or unit not in LIMITS:
             return Answer(REJECTED)
         schedule = {
             "evseId": place,
             "duration": duration,
             "scheduleStart": utc_timestamp(),
             "chargingRateUnit": unit,
-            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": _LIMITS[unit], "numberPhases": 3}],
+            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": LIMITS[unit], "numberPhases": 3}],
         }
         return Answer({"status": "Accepted", "schedule": schedule})
 

@@ -29,9 +29,10 @@ from ocpp_gateway.auth.rewriting import RecordRewriter, SecretSettling
 from ocpp_gateway.auth.standing import Standing, check_standing, standing_of
 from ocpp_gateway.auth.verified import VerifiedCredentials
 from ocpp_gateway.commands import credentials
-from ocpp_gateway.commands.credentials import CredentialChanges, PasswordChange, has_secret
+from ocpp_gateway.commands.credentials import CredentialChanges, PasswordChange
 from ocpp_gateway.commands.new_password import MAX_PASSWORD, Answer, answer_of, new_password
 from ocpp_gateway.commands.request import CommandInvalid
+from ocpp_gateway.commands.secrecy import secrets_of
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.ocppj.versions import OcppVersion
 
@@ -713,7 +714,7 @@ def test_a_change_shows_nothing(rig: Rig) -> None:
     ],
 )
 def test_commands_with_a_secret(action: str, payload: dict[str, Any]) -> None:
-    assert has_secret(action, payload)
+    assert secrets_of(action, payload)
 
 
 @pytest.mark.parametrize(
@@ -732,4 +733,4 @@ def test_commands_with_a_secret(action: str, payload: dict[str, Any]) -> None:
     ],
 )
 def test_commands_without_one(action: str, payload: dict[str, Any]) -> None:
-    assert not has_secret(action, payload)
+    assert not secrets_of(action, payload)

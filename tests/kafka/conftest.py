@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import LogEvent, Logger, LogLevel
 
 from ocpp_gateway.clock import SystemClock
@@ -98,3 +101,20 @@ class Quiet:
 @pytest.fixture
 def quiet() -> Quiet:
     return Quiet()
+
+
+@pytest_twisted.async_yield_fixture
+async def bootstrap():
+    """A port of which a test says what answers there: ``serve(factory)``, in place of what did."""
+    listening: list[IListeningPort] = []
+
+    async def serve(factory: ServerFactory) -> str:
+        number = 0
+        if listening:
+            number = listening[0].getHost().port
+            await maybeDeferred(listening.pop().stopListening)
+        listening.append(reactor.listenTCP(number, factory, interface="127.0.0.1"))
+        return f"127.0.0.1:{listening[0].getHost().port}"
+
+    yield serve
+    await maybeDeferred(listening.pop().stopListening)

@@ -8,14 +8,11 @@ import sys
 import uuid
 
 import pytest
-import pytest_twisted
 from confluent_kafka.admin import AdminClient, NewTopic
 from support.group_reader import GroupReader, quick_group
 from support.kafka_broker import KafkaBroker
 from support.mock_kafka import MockKafka
 from twisted.internet import reactor
-from twisted.internet.defer import maybeDeferred
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.threads import deferToThread
 from twisted.protocols.basic import Int32StringReceiver
@@ -175,23 +172,6 @@ class FencingFactory(ServerFactory):
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.refused = 0
-
-
-@pytest_twisted.async_yield_fixture
-async def bootstrap():
-    """A port of which a test says what answers there: ``serve(factory)``, in place of what did."""
-    listening: list[IListeningPort] = []
-
-    async def serve(factory: ServerFactory) -> str:
-        number = 0
-        if listening:
-            number = listening[0].getHost().port
-            await maybeDeferred(listening.pop().stopListening)
-        listening.append(reactor.listenTCP(number, factory, interface="127.0.0.1"))
-        return f"127.0.0.1:{listening[0].getHost().port}"
-
-    yield serve
-    await maybeDeferred(listening.pop().stopListening)
 
 
 async def test_a_fatal_error_replaces_the_client(brokers, topic, group, quick, producing, publish, quiet, bootstrap):

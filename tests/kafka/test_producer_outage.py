@@ -7,12 +7,10 @@ import subprocess
 import sys
 
 import pytest
-import pytest_twisted
 from support.kafka_reader import read_topic
 from support.mock_kafka import MockKafka
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
 from twisted.protocols.basic import Int32StringReceiver
@@ -152,23 +150,6 @@ class OutdatedBroker(Int32StringReceiver):
             ">ihi", correlation_id, unsupported_version if string[:4] != b"\0\x12\0\0" else 0, len(self.KNOWN)
         )
         self.sendString(body + b"".join(struct.pack(">hhh", *one) for one in self.KNOWN))
-
-
-@pytest_twisted.async_yield_fixture
-async def bootstrap():
-    """A port of which a test says what answers there: ``serve(factory)``, in place of what did."""
-    listening: list[IListeningPort] = []
-
-    async def serve(factory: ServerFactory) -> str:
-        number = 0
-        if listening:
-            number = listening[0].getHost().port
-            await maybeDeferred(listening.pop().stopListening)
-        listening.append(reactor.listenTCP(number, factory, interface="127.0.0.1"))
-        return f"127.0.0.1:{listening[0].getHost().port}"
-
-    yield serve
-    await maybeDeferred(listening.pop().stopListening)
 
 
 async def test_a_fatal_error_replaces_the_client_and_fails_what_it_held(
