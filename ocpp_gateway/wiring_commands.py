@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 1.0
 _SEARCH_SECONDS: Final = 20.0
 _LEAVE_SECONDS: Final = 3.0
-"""What leaving the consumer group may take."""
+"""What leaving the consumer group may take while the sessions close."""
+
+_LEAVE_LATE_SECONDS: Final = 2.0
+"""What it may take after that: if it fails, other nodes read our partitions after the session timeout only."""
 
 _WIND_UP_SECONDS: Final = 2.0
 """What commands under way have at a stop, before other nodes take them over."""
@@ -113,6 +116,8 @@ class Commands:
     async def stop(self) -> None:
         """Publish the final events of what ended with the sessions; before Kafka's end."""
         await self.executor.stop(_LAST_WORDS_SECONDS)
+        if self.consumer is not None:
+            await self.consumer.close(_LEAVE_LATE_SECONDS)
         await self.sweeping.finish()
         await self.recovery.stop()
         await self.parking.stop()

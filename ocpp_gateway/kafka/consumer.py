@@ -35,6 +35,9 @@ _log = Logger()
 
 _RESTART_SECONDS: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _JOIN_SECONDS: Final = 1.0
+_COMMIT_SHARE: Final = 0.5
+"""What commits get of the time there is to leave. While the group settles there are none; what is not committed comes
+again to the next reader, but who does not leave in time has everybody wait for the session timeout."""
 
 
 def _unheard(_partitions: Partitions) -> None:
@@ -80,7 +83,7 @@ class GroupConsumer:
         self._is_held = False
         self._restarts = 0
         self._stop = threading.Event()
-        self._leave_seconds = 0.0
+        self._commit_seconds = 0.0
         self._thread: threading.Thread | None = None
         self._has_left = False
         self._close_waiters: list[Deferred[None]] = []
@@ -124,13 +127,13 @@ class GroupConsumer:
     async def close(self, timeout: float) -> bool:
         """Receive nothing more, commit what is finished and leave the group, in at most ``timeout`` seconds.
 
-        Returns whether we left in time; if not, brokers do not answer, and the thread is left behind with them. The
-        group then notices after its session timeout that we are gone.
+        Returns whether we left in time; if not, brokers do not answer soon, and the thread is left behind with them. It
+        goes on leaving: ask again to wait for that. The group notices after its session timeout that we are gone.
         """
         if self._thread is None or self._has_left:
             return True
         if not self._stop.is_set():
-            self._leave_seconds = timeout
+            self._commit_seconds = timeout * _COMMIT_SHARE
             self._stop.set()
         waiter: Deferred[None] = Deferred()
         self._close_waiters.append(waiter)
@@ -141,6 +144,13 @@ class GroupConsumer:
             self._close_waiters.remove(waiter)
             if bound.active():
                 bound.cancel()
+        if not self._has_left:
+            self._log.warn(
+                "Still a member of the group that reads {topic}, after {seconds} s",
+                event="kafka.leaving_late",
+                topic=self._topic,
+                seconds=timeout,
+            )
         return self._has_left
 
     # The thread.
@@ -174,7 +184,7 @@ class GroupConsumer:
             while member.fatal is None and not self._stop.is_set():
                 member.turn(hold=self._is_held)
             if member.fatal is None:
-                member.leave(self._leave_seconds)
+                member.leave(self._commit_seconds)
                 return None
         except Exception as error:  # no way to know what was lost with it, so this client cannot go on
             failure = f"consumer: {error!r}"

@@ -94,6 +94,22 @@ async def test_what_a_member_leaves_unfinished_comes_to_the_next(brokers, topic,
             assert second.values == ([*values, b"last"] if partition in revoked else [b"last"])
 
 
+async def test_one_leaves_in_time_while_the_group_settles_and_takes_no_commits(
+    brokers, topic, group, tmp_path, producing, publish
+):
+    """On the mock cluster the group settles for as long as the session timeout, nearly."""
+    slow = quick_group(tmp_path, session_ms=9_000)
+    async with producing(brokers) as producer, GroupReader(brokers, group, topic, slow) as first:
+        assert await publish(producer, topic, b"begin") is None
+        await first.when_received(1)
+        async with GroupReader(brokers, group, topic, slow):
+            for number in range(20):  # meanwhile it is told that somebody joins
+                assert await publish(producer, topic, b"%d" % number) is None
+                await first.when_received(number + 2)
+            first.finish(*first.values)
+            assert await first.consumer.close(5.0) is True
+
+
 @contextmanager
 def other_process(brokers: str, group: str, topic: str, environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", _READER, brokers, group, topic, environ["KAFKA_CONFIG_FILE"]]

@@ -196,7 +196,7 @@ async def test_reading_goes_on_when_a_broker_that_was_killed_is_back(topic, grou
         async with (
             producing(broker.brokers, log=quiet.log) as producer,
             GroupReader(
-                broker.brokers, group, topic, quick_group(tmp_path, real=True), finish=True, log=quiet.log
+                broker.brokers, group, topic, quick_group(tmp_path, session_ms=6_000), finish=True, log=quiet.log
             ) as reader,
         ):
             assert await publish(producer, topic, b"before") is None
@@ -208,7 +208,7 @@ async def test_reading_goes_on_when_a_broker_that_was_killed_is_back(topic, grou
         assert set(reader.values) == {b"before", b"after"}
         async with (
             producing(broker.brokers) as producer,
-            GroupReader(broker.brokers, group, topic, quick_group(tmp_path, real=True)) as next_reader,
+            GroupReader(broker.brokers, group, topic, quick_group(tmp_path, session_ms=6_000)) as next_reader,
         ):
             assert await publish(producer, topic, b"next") is None
             await next_reader.when(lambda: next_reader.values == [b"next"])
@@ -218,7 +218,9 @@ async def test_reading_goes_on_when_a_broker_that_was_killed_is_back(topic, grou
 @pytest.mark.kafka_broker
 async def test_a_topic_created_by_hand_is_read_soon(topic, group, tmp_path, producing, publish, quiet):
     with KafkaBroker(auto_create_topics=False) as strict:
-        async with GroupReader(strict.brokers, group, topic, quick_group(tmp_path, real=True), log=quiet.log) as reader:
+        async with GroupReader(
+            strict.brokers, group, topic, quick_group(tmp_path, session_ms=6_000), log=quiet.log
+        ) as reader:
             quiet.log.observer = lambda event: (quiet.events.append(event), reader.look())
             await reader.when(lambda: any(event["event"] == "kafka.topic_missing" for event in quiet.events))
             admin = AdminClient({"bootstrap.servers": strict.brokers})

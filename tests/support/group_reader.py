@@ -14,16 +14,17 @@ from ocpp_gateway.kafka.config import KafkaConfig
 from ocpp_gateway.kafka.consumer import GroupConsumer
 from ocpp_gateway.kafka.records import ReceivedRecord
 
+_QUICK_MS = 6_000 if os.environ.get("KAFKA_BROKERS") else 3_500
 
-def quick_group(folder: Path, *, real: bool = bool(os.environ.get("KAFKA_BROKERS"))) -> dict[str, str]:
+
+def quick_group(folder: Path, *, session_ms: int = _QUICK_MS) -> dict[str, str]:
     """Settings with which a group settles soon.
 
     The mock cluster waits for 3 s until a new group begins, in which its first member must not time out, and for
     (session timeout - 1 s) at each rebalance. A real broker does neither, but takes no session timeout below 6 s.
     """
-    session = 6_000 if real else 3_500
     path = folder / "quick-group.properties"
-    path.write_text(f"session.timeout.ms={session}\nheartbeat.interval.ms=200\nsocket.timeout.ms=2000\n")
+    path.write_text(f"session.timeout.ms={session_ms}\nheartbeat.interval.ms=200\nsocket.timeout.ms=2000\n")
     return {"KAFKA_CONFIG_FILE": str(path)}
 
 
