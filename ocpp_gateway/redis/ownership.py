@@ -19,6 +19,7 @@ release that Redis misses is owed (``owed``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
@@ -111,6 +112,12 @@ class Ownership:
     _held: dict[str, tuple[int, ...]] = field(factory=dict, init=False)
     _owed: OwedReleases = field(init=False)
     _running: set[Deferred[Any]] = field(factory=set, init=False)
+    _claiming: Counter[str] = field(factory=Counter, init=False)
+    """How many claims of a charge point are on their way."""
+
+    _claimed_meanwhile: set[str] = field(factory=set, init=False)
+    """Charge points of which a claim was on its way while the refresh was that is in flight."""
+
     _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
     _landing: list[Deferred[None]] = field(factory=list, init=False)
     _profiles: SessionProfiles = field(init=False)
@@ -210,6 +217,18 @@ class Ownership:
 
     async def _claim(self, record: SessionRecord, may_downgrade: bool, address: str | None) -> Claim:
         charge_point_id = record.charge_point_id
+        self._claiming[charge_point_id] += 1
+        if self._in_flight:
+            self._claimed_meanwhile.add(charge_point_id)
+        try:
+            return await self._ask_for(record, may_downgrade, address)
+        finally:
+            self._claiming[charge_point_id] -= 1
+            if not self._claiming[charge_point_id]:
+                del self._claiming[charge_point_id]
+
+    async def _ask_for(self, record: SessionRecord, may_downgrade: bool, address: str | None) -> Claim:
+        charge_point_id = record.charge_point_id
         keys = [*_keys(charge_point_id), node_sessions_key(self.node_id), reconnects_key(charge_point_id)]
         if address is not None:
             keys.append(known_pair_key(limit_key(address), charge_point_id))
@@ -299,15 +318,22 @@ class Ownership:
             arguments += (record.encode(), record.epoch, record.connected_at_ms, profile, charge_point_id)
         keys += [node_sessions_key(self.node_id), node_taken_key(self.node_id)]
         self._in_flight = frozenset((record.charge_point_id, record.epoch) for record in records)
+        self._claimed_meanwhile = set(self._claiming)
         flight = Deferred.fromCoroutine(self.client.run(self._refresh_script, keys, arguments))
         found: list[Any] = await shielded(flight.addBoth(self._landed))
         for record in records:
             self._profiles.refreshed(record)
         places = [records[place - 1] for place in found[::2]]
-        return [
+        superseded = [
             Superseded(record.charge_point_id, record.epoch, SessionRecord.parse(raw))
             for record, raw in zip(places, found[1::2], strict=True)
         ]
+        return [lost for lost in superseded if not self._is_claimed_here(lost)]
+
+    def _is_claimed_here(self, lost: Superseded) -> bool:
+        """By a newcomer to this node: it replaces the session once it is let in; if it leaves before, that lives on."""
+        by = lost.by
+        return by is not None and by.node_id == self.node_id and lost.charge_point_id in self._claimed_meanwhile
 
 
 def node_channel(node_id: str) -> str:

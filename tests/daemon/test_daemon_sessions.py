@@ -320,11 +320,12 @@ def test_a_newcomer_that_leaves_before_it_is_let_in_leaves_the_session_to_who_ha
     ):
         before = record(redis, charge_point_id)
         assert before is not None
-        gate.hold(f"session-epochs:{charge_point_id}")  # the answer to the newcomer's claim
+        gate.hold(f"rate:reconnects:{charge_point_id}")  # in the newcomer's claim only
         newcomer = RawSocket(gateway.ocpp_port)
         newcomer.send(handshake(f"/ocpp/{charge_point_id}", headers=credentials(charge_point_id)))
         assert gate.held.wait(10), "no claim was on its way"
         newcomer.reset()
+        wait_until(gateway, lambda: metric(gateway.http_port, "ocpp_sockets", state="opening") == 0)  # it has noticed
         gate.release()
         wait_until(gateway, lambda: redis.get(f"session-epochs:{charge_point_id}") == b"2")
 

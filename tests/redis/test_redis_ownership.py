@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.nodes import lease_key
-from ocpp_gateway.redis.ownership import Ownership, Release
+from ocpp_gateway.redis.ownership import Claim, Ownership, Release
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.sessions import SessionRecord
 
@@ -175,6 +175,27 @@ async def test_a_refresh_finds_what_others_have_taken_over_and_leaves_it(client:
     assert (superseded.charge_point_id, superseded.epoch, superseded.by) == ("CP-002", lost.epoch, newer.record)
     assert (await stored(client, 2) or {})["nodeId"] == "node-b"
     assert (await stored(client, 1) or {})["nodeId"] == "node-a"
+
+
+async def test_a_session_that_a_newcomer_to_the_same_node_is_about_to_replace_is_not_lost_to_others(
+    client: RedisClient,
+) -> None:
+    ours = node(client, "node-a")
+    older = await ours.claim(record())
+    claiming = Deferred.fromCoroutine(ours.claim(record(connected_at_ms=older.record.connected_at_ms + 1000)))
+    assert await ours.refresh([older.record]) == []
+    newer: Claim = await claiming
+    assert newer.epoch > older.epoch
+    assert await ours.release("CP-001", newer.epoch) is Release.DELETED
+    assert await ours.refresh([older.record]) == []
+    assert (await stored(client) or {})["epoch"] == older.epoch
+
+
+async def test_another_process_under_our_name_takes_a_session_over_like_any_other(client: RedisClient) -> None:
+    ours, twin = node(client, "node-a"), node(client, "node-a")
+    older = await ours.claim(record())
+    await twin.claim(record(connected_at_ms=older.record.connected_at_ms + 1000))
+    assert [lost.epoch for lost in await ours.refresh([older.record])] == [older.epoch]
 
 
 async def test_after_a_loss_of_data_records_and_epochs_are_written_again(client: RedisClient) -> None:
