@@ -105,8 +105,8 @@ class BootStates(Protocol):
         """The session of ``epoch`` was answered ``state``; nothing if there is a newer session. Never raises."""
         ...
 
-    async def forget(self, charge_point_id: str) -> None:
-        """It is accepted. Never raises."""
+    async def forget(self, charge_point_id: str, epoch: int) -> None:
+        """The session of ``epoch`` is accepted; nothing if a newer one was answered otherwise. Never raises."""
         ...
 
 
@@ -184,7 +184,7 @@ class Registrations:
     async def before(self, station: Station, state: BootState | None) -> None:
         """``state`` is decided on. Of one who is accepted it is forgotten first: once told, it may rely on that."""
         if state is None and not self.is_open(station):
-            await self.states.forget(station.caller.charge_point_id)
+            await self.states.forget(station.caller.charge_point_id, station.envelope.epoch)
 
     async def answered(self, station: Station, state: BootState | None) -> None:
         """``state`` goes out now. It holds at once; keeping it may take longer, and never raises."""

@@ -1,4 +1,6 @@
-"""Charge points whose BootNotification was answered Pending or Rejected: ``boot-states:{id}``, ``{status, interval}``.
+"""Charge points whose BootNotification was answered Pending or Rejected: ``boot-states:{id}``.
+
+The value is ``{status, interval, epoch}``; the last is that of the session which was answered.
 
 Whoever is not there is Accepted. What could not be written because Redis was away is remembered here and made up for:
 above all that a charge point was accepted, since it will not ask again, and nobody would take its messages.
@@ -29,7 +31,7 @@ class _Change:
     """What Redis is to be told of a charge point. ``state``: None where it was accepted."""
 
     state: BootState | None
-    epoch: int = 0
+    epoch: int
 
 
 @define(eq=False)
@@ -57,9 +59,9 @@ class RedisBootStates:
         """The session of ``epoch`` was answered ``state``; nothing if there is a newer session. Never raises."""
         await self._change(charge_point_id, _Change(state, epoch))
 
-    async def forget(self, charge_point_id: str) -> None:
-        """It is accepted. Never raises."""
-        await self._change(charge_point_id, _Change(None))
+    async def forget(self, charge_point_id: str, epoch: int) -> None:
+        """The session of ``epoch`` is accepted; nothing if a newer one was answered otherwise. Never raises."""
+        await self._change(charge_point_id, _Change(None, epoch))
 
     async def settle(self) -> None:
         """Make up for what Redis missed. Raises StoreUnavailable if it is still away."""
@@ -68,7 +70,7 @@ class RedisBootStates:
                 await self._tell(charge_point_id, change)
 
     async def _change(self, charge_point_id: str, change: _Change) -> None:
-        # Remembered first: until Redis has it, this is what counts here.
+        # Remembered first: who reads meanwhile waits until Redis has it.
         self._owed.pop(charge_point_id, None)
         self._owed[charge_point_id] = change
         while len(self._owed) > self.max_owed:
@@ -79,12 +81,11 @@ class RedisBootStates:
             return
 
     async def _tell(self, charge_point_id: str, change: _Change) -> None:
-        if change.state is None:
-            await self.client.delete(_key(charge_point_id))
-        else:
-            value = orjson.dumps({"status": change.state.status, "interval": change.state.interval})
-            keys = [epoch_key(charge_point_id), _key(charge_point_id)]
-            await self.client.run(self._script, keys, [change.epoch, TTL_SECONDS, value])
+        state, value = change.state, b""
+        if state is not None:
+            value = orjson.dumps({"status": state.status, "interval": state.interval, "epoch": change.epoch})
+        keys = [epoch_key(charge_point_id), _key(charge_point_id)]
+        await self.client.run(self._script, keys, [change.epoch, TTL_SECONDS, value])
         if self._owed.get(charge_point_id) is change:
             del self._owed[charge_point_id]
 

@@ -71,7 +71,7 @@ class MemoryBootStates:
         if not self.away:
             self.kept[charge_point_id] = state
 
-    async def forget(self, charge_point_id: str) -> None:
+    async def forget(self, charge_point_id: str, epoch: int) -> None:
         self.writes.append((charge_point_id, None))
         if not self.away:
             self.kept.pop(charge_point_id, None)

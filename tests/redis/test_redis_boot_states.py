@@ -30,7 +30,7 @@ async def test_every_node_knows_it_until_it_changes(client: RedisClient) -> None
         assert await other.get("CP-001") == state
         assert await other.get("CP-002") is None
     assert TTL_SECONDS - 5 < await client.run(TTL, ["boot-states:CP-001"], []) <= TTL_SECONDS
-    await other.forget("CP-001")
+    await other.forget("CP-001", 5)
     assert await one.get("CP-001") is None
     assert (one.owed, other.owed) == (0, 0)
 
@@ -43,6 +43,19 @@ async def test_an_answer_to_an_old_session_does_not_count(
     if newest is not None:
         await client.set("session-epochs:CP-001", newest)
     await states.keep("CP-001", 5, PENDING)
+    assert await states.get("CP-001") == (PENDING if is_kept else None)
+    assert states.owed == 0
+
+
+@pytest.mark.parametrize(("epoch", "is_kept"), [(4, True), (5, False), (6, False)])
+async def test_that_an_old_session_was_accepted_does_not_undo_what_a_newer_one_was_answered(
+    client: RedisClient, epoch: int, is_kept: bool
+) -> None:
+    states = RedisBootStates(client)
+    await client.set("session-epochs:CP-001", b"5")
+    await states.keep("CP-001", 5, PENDING)
+    await client.set("session-epochs:CP-001", b"7")
+    await states.forget("CP-001", epoch)
     assert await states.get("CP-001") == (PENDING if is_kept else None)
     assert states.owed == 0
 
@@ -61,7 +74,7 @@ async def test_what_redis_missed_is_made_up_for(own_server: EmbeddedRedis) -> No
         await states.keep("CP-001", 1, PENDING)
         os.kill(own_server.pid, signal.SIGSTOP)
         try:
-            await states.forget("CP-001")
+            await states.forget("CP-001", 1)
             await states.keep("CP-002", 1, REJECTED)
             assert states.owed == 2
             await reason_of(states.get("CP-001"))
@@ -85,7 +98,7 @@ async def test_who_reads_sees_what_redis_missed(own_server: EmbeddedRedis) -> No
         os.kill(own_server.pid, signal.SIGSTOP)
         try:
             await states.keep("CP-001", 1, REJECTED)
-            await states.forget("CP-001")
+            await states.forget("CP-001", 1)
         finally:
             os.kill(own_server.pid, signal.SIGCONT)
         await client.when_connected(10)
