@@ -6,8 +6,13 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.internet import reactor
 from twisted.logger import LogEvent, LogLevel, eventAsText, formatEvent, globalLogPublisher
+
+# How long an example takes says something about the machine only.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:

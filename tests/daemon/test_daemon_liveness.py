@@ -630,7 +630,11 @@ def test_a_half_closed_line_is_closed_before_the_upgrade(hasty: Gateway, charge_
     assert sockets(hasty, "opening") == opening
 
 
-@pytest.mark.parametrize("sent", [b"", frame(HEARTBEAT)[:9], frame(HEARTBEAT, announced=200_000)], ids=str)
+@pytest.mark.parametrize(
+    "sent",
+    [b"", frame(HEARTBEAT)[:9], frame(HEARTBEAT, announced=200_000)],
+    ids=["nothing", "part of a frame", "part of a large frame"],
+)
 def test_a_half_closed_line_is_closed_after_the_upgrade(
     hasty: Gateway, redis: redis_py.Redis, tail: TopicTail, charge_point_id: str, sent: bytes
 ) -> None:

@@ -179,6 +179,12 @@ def test_it_starts_and_stops_by_command(redis_url: str, gateway: Gateway, exampl
         example.says(f"CommandAccepted {charge_point_id}")
         assert told("SessionStarted")["payload"]["payload"]["idTag"] == "TAG-7"
         number = example.answered(f"SessionStarted {charge_point_id}")["transactionId"]
+        back_end.wait_for(  # it tells that when it has that answer
+            lambda event: (
+                event.get("chargePointId") == charge_point_id
+                and event["payload"].get("payload", {}).get("status") == "Charging"
+            )
+        )
         example.types(f"stop {charge_point_id} {number}")
         example.says(f"CommandAccepted {charge_point_id}", times=2)
         stopped = told("SessionStopped")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -12,11 +12,11 @@ import pytest
 import pytest_twisted
 from attrs import define, field
 from support.raw_socket import PeerClosed, RawSocket
+from support.told_log import failures, told
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogEvent, globalLogPublisher
 
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.ops.http import site
@@ -256,17 +256,6 @@ async def test_a_redis_that_is_away_is_said_and_nothing_else(method: str, path: 
     assert (answer.status, answer.json) == (503, {"error": "redis_unavailable"})
 
 
-@contextmanager
-def told() -> Iterator[list[LogEvent]]:
-    """The log events meanwhile. It stands in for the observer of the test suite, which would fail the test for them."""
-    events: list[LogEvent] = []
-    observers, globalLogPublisher._observers = globalLogPublisher._observers, [events.append]
-    try:
-        yield events
-    finally:
-        globalLogPublisher._observers = observers
-
-
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "/sessions/CP-1"), ("GET", "/nodes")])
 @pytest_twisted.ensureDeferred
 async def test_a_failure_of_our_own_is_logged_and_not_told(method: str, path: str) -> None:
@@ -274,7 +263,7 @@ async def test_a_failure_of_our_own_is_logged_and_not_told(method: str, path: st
         with told() as events:
             answer = await ask(port, method, path)
     assert (answer.status, answer.json) == (500, {"error": "internal_error"})
-    assert [event["event"] for event in events if "log_failure" in event] == ["http.failed"]
+    assert failures(events) == ["http.failed"]
 
 
 @pytest.mark.parametrize("good", [0, 450])
@@ -292,7 +281,7 @@ async def test_a_list_that_fails_does_not_look_whole(good: int) -> None:
     async with served(Gateway(sessions=failing())) as port:
         with told() as events:
             answer = await deferToThread(talk, port)
-    assert [event["event"] for event in events if "log_failure" in event] == ["http.failed"]
+    assert failures(events) == ["http.failed"]
     assert b"secret" not in answer
     if good:
         assert answer.startswith(b"HTTP/1.1 200 ") and b"CP-399" in answer

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from redis_support import logged
 from support.manual_clock import ManualClock
+from support.told_log import failures, told
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, globalLogPublisher
 
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.redis.periodic import Periodic
@@ -59,15 +59,10 @@ def test_no_failure_ends_it_and_an_outage_is_told_once() -> None:
 
 def test_a_failure_of_our_own_is_told_as_such_and_does_not_end_it() -> None:
     work = Work()
-    told: list[LogEvent] = []
-    # Takes the place of the test suite's own observer, which would fail the test for it.
-    observers, globalLogPublisher._observers = globalLogPublisher._observers, [told.append]
-    try:
+    with told() as events:
         work.periodic.start()
         work.runs[0].errback(ValueError("a bug"))
-    finally:
-        globalLogPublisher._observers = observers
-    assert [event["event"] for event in told if "log_failure" in event] == ["redis.periodic_broken"]
+    assert failures(events) == ["redis.periodic_broken"]
     work.clock.advance(10)
     assert len(work.runs) == 2
 
