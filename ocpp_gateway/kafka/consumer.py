@@ -220,7 +220,10 @@ class GroupConsumer:
     def _came(self, partitions: Partitions) -> None:
         self._partitions |= frozenset(partitions)
         self._log.info(
-            "Reading {topic}: {partitions}", event="kafka.partitions_assigned", topic=self._topic, partitions=partitions
+            "Reading {topic}: {partitions}",
+            event="kafka.partitions_assigned",
+            topic=self._topic,
+            partitions=list(partitions),
         )
         self._tell(self._assigned, partitions)
 
@@ -230,7 +233,7 @@ class GroupConsumer:
             "No longer reading {topic}: {partitions}",
             event="kafka.partitions_revoked",
             topic=self._topic,
-            partitions=partitions,
+            partitions=list(partitions),
         )
         self._tell(self._revoked, partitions)
 

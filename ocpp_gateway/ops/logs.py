@@ -59,7 +59,7 @@ def json_line(event: LogEvent, constant: Mapping[str, str]) -> str:
     for name, value in event.items():
         if name.startswith("log_") or name in _NOT_FIELDS or name == "event":
             continue
-        line[name] = value if isinstance(value, str | int | float | bool | None) else str(value)
+        line[name] = value if isinstance(value, str | int | float | bool | list | None) else str(value)
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         line["traceback"] = failure.getTraceback()

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import random
-import re
 import signal
 import uuid
 from collections import Counter, defaultdict
@@ -20,16 +19,13 @@ import redis as redis_py
 from attrs import define, field, frozen
 from confluent_kafka import Producer
 from support.answering_points import AT_ONCE, LATER, NEVER, REFUSED, AnsweringPoints
+from support.back_end import COMMAND_EVENTS, FINAL, REQUESTS, partitions_read
 from support.callers import until
 from support.gateway import Gateway
 from support.kafka_reader import read_topic
 from support.nodes import node
 from support.stations import provision
 from support.topic_tail import TopicTail
-
-REQUESTS = "cpms.command.requests"
-COMMAND_EVENTS = "ocpp.command.events"
-FINAL = {"CommandAccepted", "CommandRejected", "CommandTimeout", "CommandFailed"}
 
 POINTS = 50
 COMMANDS = 500
@@ -98,10 +94,6 @@ class Backend:
         return self.partitions > 0
 
 
-def _numbers(text: str) -> set[int]:
-    return {int(each) for each in re.findall(r"\d+", text)}
-
-
 @define(eq=False)
 class Cluster:
     """Nodes that are killed, and started again, with the charge points that go to them."""
@@ -136,14 +128,7 @@ class Cluster:
         """Which nodes read each partition of the commands, as they say."""
         found: dict[int, list[str]] = defaultdict(list)
         for node_id, gateway in self.nodes.items():
-            mine: set[int] = set()
-            gateway.logged("")
-            for line in gateway.events:
-                if line.get("event") == "kafka.partitions_assigned":
-                    mine.update(_numbers(line["partitions"]))
-                elif line.get("event") == "kafka.partitions_revoked":
-                    mine.difference_update(_numbers(line["partitions"]))
-            for partition in mine:
+            for partition in partitions_read(gateway, REQUESTS):
                 found[partition].append(node_id)
         return found
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import uuid
 from collections.abc import Iterator
 
 import pytest
 import redis as redis_py
 from attrs import frozen
+from support.back_end import REQUESTS, partitions_read
 from support.callers import Caller, until
 from support.gateway import Gateway
 from support.group_reader import quick_group
@@ -32,18 +32,6 @@ class Pair:
         return other
 
 
-def partitions_of(gateway: Gateway) -> set[int]:
-    mine: set[int] = set()
-    gateway.logged("")
-    for line in gateway.events:
-        numbers = {int(each) for each in re.findall(r"\d+", str(line.get("partitions", "")))}
-        if line.get("event") == "kafka.partitions_assigned":
-            mine |= numbers
-        elif line.get("event") == "kafka.partitions_revoked":
-            mine -= numbers
-    return mine
-
-
 @pytest.fixture(scope="module")
 def pair(redis_url: str, brokers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, Requester]]:
     settings = {
@@ -54,11 +42,11 @@ def pair(redis_url: str, brokers: str, tmp_path_factory: pytest.TempPathFactory)
         nodes = {name: stack.enter_context(node(redis_url, brokers, name, **settings)) for name in ("node-a", "node-b")}
 
         def is_settled() -> bool:
-            first, second = (partitions_of(each) for each in nodes.values())
+            first, second = (partitions_read(each, REQUESTS) for each in nodes.values())
             return bool(first and second) and not first & second and len(first | second) == requester.partitions()
 
         until(is_settled, "each node to read its share", seconds=30)
-        yield Pair(nodes, {name: min(partitions_of(each)) for name, each in nodes.items()}), requester
+        yield Pair(nodes, {name: min(partitions_read(each, REQUESTS)) for name, each in nodes.items()}), requester
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])

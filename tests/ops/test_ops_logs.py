@@ -47,6 +47,14 @@ def test_json_has_what_was_sent() -> None:
     assert json.loads(line)["text"] == "\x1b[2J\n"
 
 
+def test_json_has_lists_as_lists_and_anything_else_as_text() -> None:
+    stream = StringIO()
+    log = Logger("ocpp_gateway", observer=observer(stream, level="info", form="json", constant={}))
+    log.info("Reading", event="kafka.partitions_assigned", partitions=[0, 2], by=("a", 1))
+    line = json.loads(stream.getvalue())
+    assert (line["partitions"], line["by"]) == ([0, 2], "('a', 1)")
+
+
 @pytest.mark.parametrize(
     "library", ["autobahn", "twisted.web", "twisted.internet", "twisted.application", "txredisapi"]
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -103,11 +102,10 @@ def partitions_read(gateway: Gateway, topic: str) -> set[int]:
     for line in gateway.events:
         if line.get("topic") != topic:
             continue
-        numbers = {int(each) for each in re.findall(r"\d+", str(line.get("partitions", "")))}
         if line.get("event") == "kafka.partitions_assigned":
-            mine |= numbers
+            mine.update(line["partitions"])
         elif line.get("event") == "kafka.partitions_revoked":
-            mine -= numbers
+            mine.difference_update(line["partitions"])
     return mine
 
 
