@@ -56,7 +56,10 @@ class NodeLease:
     started_at: str = field(init=False)
     """When this life of the node began, as the lease tells it: a node that starts again under its name has another."""
 
-    _value: bytes | None = field(default=None, init=False)
+    _may_be_there: bool = field(default=False, init=False)
+    """Redis was asked to take it, whatever became of that."""
+
+    _was_there: bool = field(default=False, init=False)
     _warned: bool = field(default=False, init=False)
     _renewal: Script = field(factory=lambda: Script.load("renew_lease"), init=False)
     _return: Script = field(factory=lambda: Script.load("return_lease"), init=False)
@@ -89,11 +92,11 @@ class NodeLease:
     async def stop(self) -> None:
         """Give the lease back; if Redis is away, it expires. To be called when the sessions are released."""
         await self._periodic.finish()
-        if self._value is None:
+        if not self._may_be_there:
             return
         keys = [lease_key(self.node_id), node_sessions_key(self.node_id), KNOWN_NODES]
         try:
-            await self.client.run(self._return, keys, [self._value, self.node_id])
+            await self.client.run(self._return, keys, [self.started_at, self.node_id])
         except StoreUnavailable:
             log.info("The node's lease could not be given back, it will expire", event="redis.lease_left")
 
@@ -107,11 +110,12 @@ class NodeLease:
         if self.connections is not None:
             members["connections"] = self.connections()
         value = orjson.dumps(members)
+        self._may_be_there = True
         before: bytes | None = await self.client.run(
             self._renewal, [lease_key(self.node_id), KNOWN_NODES], [value, self.ttl, self.node_id]
         )
-        had, self._value = self._value, value
-        if had is None:
+        had, self._was_there = self._was_there, True
+        if not had:
             return
         if before is None:
             log.warn("The node's lease had vanished", event="redis.lease_vanished", node_id=self.node_id)

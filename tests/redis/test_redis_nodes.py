@@ -4,8 +4,10 @@ import json
 import os
 import signal
 
-from redis_support import connected_client, log_line, logged, until, using
+import pytest
+from redis_support import connected_client, log_line, logged, reason_of, until, using
 from support.manual_clock import ManualClock
+from support.redis_gate import RedisGate
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
@@ -132,6 +134,26 @@ async def test_stopping_in_the_middle_of_a_renewal_leaves_no_lease(client: Redis
         assert client.pending == 1
         await ours.stop()
         assert await client.get(lease_key("node-a")) is None
+
+
+@pytest.mark.parametrize("renewals", [0, 1])
+async def test_a_renewal_whose_answer_never_came_is_given_back_too(own_server: EmbeddedRedis, renewals: int) -> None:
+    with RedisGate(own_server.url) as gate:
+        async with using(await connected_client(gate.url, timeout=0.3)) as client:
+            clock = ManualClock()
+            ours = lease(client, clock, [])
+            await lease(client, clock, [], "node-b").renew()  # Redis knows the script then
+            for _ in range(renewals):
+                await ours.renew()
+            clock.advance(10.0)
+            gate.hold(lease_key("node-a"))
+            await reason_of(ours.renew())
+            gate.release()
+            await client.when_connected(10)
+            assert await client.get(lease_key("node-a")) is not None
+            await ours.stop()
+            assert await client.get(lease_key("node-a")) is None
+            assert await known_nodes(client) == [b"node-b"]
 
 
 async def test_the_lease_of_another_with_our_name_is_not_deleted(client: RedisClient) -> None:
