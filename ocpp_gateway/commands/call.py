@@ -127,19 +127,29 @@ class CommandCall:
 
     def answered(self, result: CallResult) -> Violation | None:
         """See OutgoingCall."""
-        violation = self.parts.schemas.response(self.session.version, self.action).violation(result.payload)
+        try:
+            violation, outcome = self._judge(result.payload)
+        except Exception:  # hostile, perhaps; the command must have its end all the same
+            self._log_defect()
+            self._conclude(outcomes.internal_error(may_be_sent=True), has_answer=True)
+            return None
+        self._conclude(outcome, has_answer=True, response=None if violation else result.payload)
+        return violation
+
+    def _judge(self, response: Payload) -> tuple[Violation | None, Outcome]:
+        violation = self.parts.schemas.response(self.session.version, self.action).violation(response)
         secrets = secrets_of(self.action, self.request)
         if violation is None:
-            outcome = outcomes.accepted(self.action, result.payload, secrets)
-            self._conclude(outcome, has_answer=True, response=result.payload)
-        else:
-            outcome = outcomes.invalid_response(violation, self.action, result.payload, secrets)
-            self._conclude(outcome, has_answer=True)
-        return violation
+            return None, outcomes.accepted(self.action, response, secrets)
+        return violation, outcomes.invalid_response(violation, self.action, response, secrets)
 
     def refused(self, error: CallError) -> None:
         """See OutgoingCall."""
-        outcome = outcomes.call_error(error, secrets_of(self.action, self.request))
+        try:
+            outcome = outcomes.call_error(error, secrets_of(self.action, self.request))
+        except Exception:
+            self._log_defect()
+            outcome = outcomes.internal_error(may_be_sent=True)
         self._conclude(outcome, has_answer=True, is_refused=True)
 
     def unreadable(self, violation: Violation) -> None:
@@ -254,22 +264,41 @@ class CommandCall:
         response: Payload | None = None,
         is_refused: bool = False,
     ) -> None:
-        now = self.parts.clock.now()
-        audit = self._audit(outcome, now if has_answer else None) if self._may_be_sent else None
-        self.parts.tasks.run(self._end(outcome, audit, response, is_refused))
+        answered_at = self.parts.clock.now() if has_answer else None
+        self.parts.tasks.run(self._end(outcome, answered_at, response, is_refused))
 
-    async def _end(self, outcome: Outcome, audit: bytes | None, response: Payload | None, is_refused: bool) -> None:
-        await self._settle_secret(response, is_refused=is_refused)
-        is_ended = await self.parts.finals.end(
+    async def _end(
+        self, outcome: Outcome, answered_at: float | None, response: Payload | None, is_refused: bool
+    ) -> None:
+        try:
+            audit = self._audit(outcome, answered_at) if self._may_be_sent else None
+            await self._settle_secret(response, is_refused=is_refused)
+            is_ended = await self._end_as(outcome, audit)
+        except CancelledError:
+            raise
+        except Exception:  # ours; the least that can be said of it is its end
+            self._log_defect()
+            is_ended = await self._end_as(outcomes.internal_error(may_be_sent=self._may_be_sent), None)
+        self.parts.ended(self)
+        if is_ended:
+            self.origin.ended(self.command.command_id)
+
+    async def _end_as(self, outcome: Outcome, audit: bytes | None) -> bool:
+        return await self.parts.finals.end(
             self.command,
             outcome,
             envelope=self.session.station.envelope,
             message_id=self.message_id if self._may_be_sent else None,
             audit=audit,
         )
-        self.parts.ended(self)
-        if is_ended:
-            self.origin.ended(self.command.command_id)
+
+    def _log_defect(self) -> None:
+        log.failure(
+            "The end of a command for {charge_point_id} could not be told as it was",
+            event="command.broken",
+            reason="internal_error",
+            charge_point_id=self.command.charge_point_id,
+        )
 
     async def _settle_secret(self, response: Payload | None, *, is_refused: bool) -> None:
         """Before the final event: who reads that may come with the new password at once."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from attrs import define, field
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from ocpp_gateway.clock import Clock
@@ -185,8 +186,16 @@ class Dispatcher:
 
     async def _fly(self, flight: Flight) -> None:
         await flight.queue.turn(flight)
-        if not flight.is_over:
-            await self._begin(flight)
+        while not flight.is_over:
+            try:
+                await self._begin(flight)
+            except CancelledError:
+                raise
+            except Exception:  # ours; its end, its charge point's other commands and the offset must not wait for ever
+                log.failure("A command could not be handled", event="command.broken", reason="internal_error")
+                await self._driver.end_broken(flight)
+            else:
+                break
         if not flight.is_over:
             self._drop(flight)
             self.finished(flight.record)
@@ -199,7 +208,9 @@ class Dispatcher:
             await self._driver.tell_duplicate(flight)
         elif not flight.is_over:
             flight.state = begun.state
-            self._begun.setdefault(flight.command.command_id, []).append(flight)
+            begun_flights = self._begun.setdefault(flight.command.command_id, [])
+            if flight not in begun_flights:
+                begun_flights.append(flight)
             await self._driver.drive(flight, begun.owner)
 
     def _drop_all(self, flights: list[Flight]) -> None:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from attrs import define
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
 
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.commands import outcome as outcomes
@@ -26,6 +28,8 @@ from ocpp_gateway.commands.request import Command
 from ocpp_gateway.commands.states import CommandBus, CommandState, CommandStore, Owner, Stage
 from ocpp_gateway.commands.tasks import Tasks
 from ocpp_gateway.errors import StoreUnavailable
+
+log = Logger()
 
 _AGAIN_SECONDS: Final = 1.0
 """Until it is handed over once more, if nobody says that it was taken."""
@@ -130,6 +134,17 @@ class Driver:
             await self.tasks.until_redis(lambda: self.look_up([flight]))
             if flight.stage is Stage.OPEN:
                 await flight.bell.wait(_AGAIN_SECONDS)
+
+    async def end_broken(self, flight: Flight) -> None:
+        """It met a defect of ours: end it, if it was not sent. Returns after a while if it cannot be ended so."""
+        try:
+            if await self.finals.end(flight.command, outcomes.internal_error(may_be_sent=False), defect=flight.defect):
+                return
+        except CancelledError:
+            raise
+        except Exception:
+            log.failure("A command could not be ended", event="command.broken", reason="internal_error")
+        await flight.bell.wait(_AGAIN_SECONDS)
 
     async def tell_duplicate(self, flight: Flight) -> None:
         """Another record had its commandId before; returns when Kafka has that event."""

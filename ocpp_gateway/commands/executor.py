@@ -143,7 +143,7 @@ class Executor:
             return outcomes.failed(error.reason, version=version.label)
         except Exception:  # hostile, perhaps; its end is the same as that of any other defect
             log.failure("A command could not be read", event="command.broken", reason="internal_error")
-            return outcomes.failed("internal_error")
+            return outcomes.internal_error(may_be_sent=False)
         return (action, request) if violation is None else outcomes.payload_invalid(violation)
 
     def _forget(self, call: CommandCall) -> None:

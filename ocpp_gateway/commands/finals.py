@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import orjson
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from ocpp_gateway.clock import Clock
@@ -100,11 +100,18 @@ class Finals:
         dead, known = state.final_by, state.final
         if dead is None or known is None or known.event_id in self._under_way:
             return
-        self._under_way.add(known.event_id)
+        ours = {known.event_id}
+        self._under_way |= ours
         try:
             final = await self._tasks.until_redis(lambda: self.store.adopt(command.command_id, dead, self.process))
             if final is None and await self._is_lost(command) and await self._store(command, known, state):
                 final = known
+            if final is not None and final.event_id not in ours:
+                # A later record has begun the command anew meanwhile, and it has ended, too.
+                if final.event_id in self._under_way:
+                    return
+                ours.add(final.event_id)
+                self._under_way |= ours
             if final is not None:
                 log.debug(
                     "The end of a command is told in place of {lost_node_id}",
@@ -115,7 +122,7 @@ class Finals:
                 )
                 await self._publish(command, final, state.final_at_ms)
         finally:
-            self._under_way.discard(known.event_id)
+            self._under_way -= ours
 
     async def stop(self, seconds: float) -> None:
         """Let what is under way end, for so long at most. Others adopt the rest."""
@@ -147,6 +154,12 @@ class Finals:
             if stored:
                 self._tell(command, outcome)
                 await self._publish(command, final, None)
+        except CancelledError:
+            raise
+        except Exception:  # ours; False would mean that somebody else ends it
+            if ended.called:
+                raise
+            ended.errback()
         finally:
             self._under_way.discard(final.event_id)
             if not ended.called:

@@ -148,6 +148,11 @@ def connection_lost(*, was_sent: bool) -> Outcome:
     return _unknown("Connection lost", "connection_lost") if was_sent else failed("connection_lost")
 
 
+def internal_error(*, may_be_sent: bool) -> Outcome:
+    """A defect of our own came in between: the last resort, so that the command has an end all the same."""
+    return _unknown("Internal error", "internal_error") if may_be_sent else failed("internal_error")
+
+
 def failed(reason: str, **facts: str) -> Outcome:
     """It was not sent. ``reason`` is one of FAILURES, ``facts`` fill its text in."""
     text = FAILURES[reason].format_map(facts)

@@ -31,6 +31,7 @@ _MAX_UNAWAITED: Final = 10_000
 """Events that nobody waits for and that wait themselves; of more the oldest go."""
 
 _CLOCK_SKEW_MS: Final = 60_000
+_LOG_SECONDS: Final = 300.0
 
 Search = Callable[[set[str], int], Awaitable[set[str]]]
 """Which of these eventIds are in the topic, in records since then (milliseconds since the epoch)?
@@ -82,6 +83,7 @@ class CommandEvents:
 
     _unawaited: int = field(default=0, init=False)
     _retry: IDelayedCall | None = field(default=None, init=False)
+    _logged_at: float | None = field(default=None, init=False)
     _is_stopped: bool = field(default=False, init=False)
     _tasks: Tasks = field(init=False)
 
@@ -191,7 +193,8 @@ class CommandEvents:
             since_ms = min(event.since_ms for event in doubtful.values()) - _CLOCK_SKEW_MS
             try:
                 there = await self.search(set(doubtful), since_ms)
-            except BusUnavailable:
+            except BusUnavailable as error:
+                self._log_search_failed(error, len(doubtful))
                 there = None
             except CancelledError:
                 raise
@@ -210,6 +213,20 @@ class CommandEvents:
                 self._publish(event)
         if self._waiting and self._retry is None:
             self._retry = self.clock.call_later(_RETRY_SECONDS, self._try_again)
+
+    def _log_search_failed(self, error: BusUnavailable, waiting: int) -> None:
+        """Without brokers that passes; without the right to read the topic nothing goes on until somebody is told."""
+        now = self.clock.monotonic()
+        if self._logged_at is None or now - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = now
+            log.warn(
+                "{waiting} final events wait, as {topic} cannot be searched for them: {problem}",
+                event="command.search_failed",
+                reason=error.reason,
+                problem=str(error),
+                topic=self.topic,
+                waiting=waiting,
+            )
 
     def _now_ms(self) -> int:
         return int(self.clock.now() * 1000)

@@ -60,15 +60,18 @@ class Recovery:
         await self._tasks.finish(0)
 
     async def _end_those_of_the_dead(self, commands: list[_Left]) -> None:
-        dead = await self._dead({left.process for left in commands})
-        if dead:
-            await Bell(self.clock).wait(_DOUBT_SECONDS)
-            dead = await self._dead(dead)
-        for left in commands:
-            if left.process in dead:
-                self._tasks.run(self._end(left))
-            else:
-                self._looked_after.discard(left.command.command_id)
+        dead: set[Process] = set()
+        try:
+            missing = await self._dead({left.process for left in commands})
+            if missing:
+                await Bell(self.clock).wait(_DOUBT_SECONDS)
+                dead = await self._dead(missing)
+        finally:
+            for left in commands:
+                if left.process in dead:
+                    self._tasks.run(self._end(left))
+                else:
+                    self._looked_after.discard(left.command.command_id)
 
     async def _dead(self, processes: set[Process]) -> set[Process]:
         return processes - await self._tasks.until_redis(lambda: self.store.is_alive(processes))

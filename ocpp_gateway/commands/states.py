@@ -141,7 +141,10 @@ class CommandStore(Protocol):
     """The states of all commands. Everything here raises StoreUnavailable, and is to be repeated then."""
 
     async def begin(self, command: Command) -> Begun:
-        """Take on ``command``. A done one whose final event was retryable is begun anew by another record."""
+        """Take on ``command``. A done one whose final event was retryable is begun anew by another record.
+
+        A record that was told to be a duplicate stays one.
+        """
         ...
 
     async def owner(self, charge_point_id: str) -> Owner | None:

@@ -93,9 +93,17 @@ class Unparking:
                 await self._unpark(session)
 
     async def _unpark(self, session: ExecutingSession) -> None:
+        """Returns when Redis has told what there is; that goes out as its outbox has room."""
         charge_point_id = session.station.caller.charge_point_id
+        commands: list[Command] = []
         try:
-            for command in await self._tasks.until_redis(lambda: self.store.parked(charge_point_id)):
+            commands = await self._tasks.until_redis(lambda: self.store.parked(charge_point_id))
+        finally:
+            self._tasks.run(self._put_out(session, commands))
+
+    async def _put_out(self, session: ExecutingSession, commands: list[Command]) -> None:
+        try:
+            for command in commands:
                 while self._is_here(session) and not self.executor.take_parked(session, command):
                     await Bell(self.clock).wait(_RETRY_SECONDS)
         finally:

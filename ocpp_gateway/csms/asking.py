@@ -193,7 +193,11 @@ class AskedCsms:
     def _say_when_ready(self) -> None:
         if self._say is not None and self._is_published and not self._is_over:
             self._is_over = True
-            self._say()
+            try:
+                self._say()
+            except Exception:  # ours; without an answer the charge point must not wait for one
+                self._log_failed()
+                self.exchange.give_up("internal_error")
 
     def _count(self, outcome: str) -> None:
         self.asking.counters.count_csms_answer(self.exchange.call.action, outcome)
@@ -216,6 +220,11 @@ class AskedCsms:
         Deferred.fromCoroutine(work).addErrback(self._broke)
 
     def _broke(self, failure: Failure) -> None:
+        self._log_failed(failure)
+        if self._say is None:
+            self._decided(None)
+
+    def _log_failed(self, failure: Failure | None = None) -> None:
         log.failure(
             "What the CSMS was asked about {action} could not be finished",
             failure=failure,
@@ -223,5 +232,3 @@ class AskedCsms:
             reason="internal_error",
             action=self.exchange.call.action,
         )
-        if self._say is None:
-            self._decided(None)

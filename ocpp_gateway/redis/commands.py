@@ -64,7 +64,10 @@ class RedisCommands:
         self._parked = ParkedCommands(self.client, self._read)
 
     async def begin(self, command: Command) -> Begun:
-        """Take on ``command``. A done one whose final event was retryable is begun anew by another record."""
+        """Take on ``command``. A done one whose final event was retryable is begun anew by another record.
+
+        A record that was told to be a duplicate stays one.
+        """
         keys = [record_key(command.command_id), session_key(command.charge_point_id)]
         arguments = [*self._arguments(command), self.client.key(lease_key(""))]
         verdict, fields, owner = await self.client.run(self._begin, keys, arguments)

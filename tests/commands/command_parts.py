@@ -51,6 +51,7 @@ def request_of(wanted: Command) -> bytes:
             "requestedAt": wanted.requested_at_ms,
             "timeoutSec": wanted.timeout_seconds,
             "deliverWithinSec": wanted.deliver_within_seconds,
+            "connectorId": wanted.connector_id,
             "payload": wanted.payload,
         }
     )
@@ -76,6 +77,7 @@ class _Row:
     state: CommandState
     is_retryable: bool = False
     past: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     command: Command | None = None
 
 
@@ -97,17 +99,22 @@ class MemoryRedis:
         return None if born is None else Owner(node_id, born, epoch, "1.6J")
 
     def begin(self, command: Command) -> Begun:
-        row, owner, past = self.rows.get(command.command_id), self.owner(command.charge_point_id), ()
+        row, owner = self.rows.get(command.command_id), self.owner(command.charge_point_id)
+        past: tuple[str, ...] = ()
+        refused: tuple[str, ...] = ()
         if row is not None:
             if row.state.source == command.source:
                 return Begun(Verdict.RESUMED, row.state, owner)
             if command.source in row.past:
                 return Begun(Verdict.RESUMED, CommandState(state=Stage.DONE, source=command.source), owner)
-            if row.state.state is not Stage.DONE or not row.is_retryable:
+            if command.source in row.refused:
                 return Begun(Verdict.DUPLICATE, row.state, owner)
-            past = (row.state.source, *row.past)
+            if row.state.state is not Stage.DONE or not row.is_retryable:
+                row.refused = (command.source, *row.refused)
+                return Begun(Verdict.DUPLICATE, row.state, owner)
+            past, refused = (row.state.source, *row.past), row.refused
         state = CommandState(state=Stage.OPEN, source=command.source, charge_point_id=command.charge_point_id)
-        self.rows[command.command_id] = _Row(state, past=past)
+        self.rows[command.command_id] = _Row(state, past=past, refused=refused)
         return Begun(Verdict.NEW, state, owner)
 
     def is_alive(self, processes: Iterable[Process]) -> set[Process]:
@@ -310,12 +317,18 @@ class Topic:
     failures: list[BusUnavailable] = field(factory=list)
     raises: list[BusUnavailable] = field(factory=list)
     arrives_all_the_same: bool = False
+    held: list[tuple[Any, ...]] | None = None
+    """What has not arrived yet; None: all arrives at once."""
+
     searches: list[set[str]] = field(factory=list)
 
     def publish(self, topic: str, key: bytes, value: bytes, headers: Any, delivered: Any) -> None:
         assert topic == "ocpp.command.events"
         if self.raises:
             raise self.raises.pop(0)
+        if self.held is not None:
+            self.held.append((topic, key, value, headers, delivered))
+            return
         error = self.failures.pop(0) if self.failures else None
         if error is None or self.arrives_all_the_same:
             self.append(value, headers)

@@ -88,7 +88,7 @@ class _ChargePoint:
     session: ChargePointSession | None = None
     life: Life | None = None
     received: list[str] = field(factory=list)
-    """commandIds of its CALLs."""
+    """vendorIds of its CALLs: each command has its own."""
 
 
 @define(eq=False)
@@ -103,7 +103,7 @@ class _Partition:
 
 class World:
     def __init__(self, seed: int, nodes: str = "abc", charge_points: int = 3) -> None:
-        self.random = Random(seed)
+        self.random, self.nodes = Random(seed), nodes
         self.redis, self.topic = MemoryRedis(), Topic()
         self.due: list[Any] = []
         self.now = 0.0
@@ -239,9 +239,9 @@ class World:
 
     # Kafka.
 
-    def rebalance(self) -> None:
-        """Each partition goes to any node that lives."""
-        for partition in self.partitions:
+    def rebalance(self, *, is_lazy: bool = False) -> None:
+        """Each partition goes to any node that lives; ``is_lazy``: only those that nobody has."""
+        for partition in [each for each in self.partitions if not is_lazy or each.life is None]:
             life = self.random.choice(list(self.lives.values())) if self.lives else None
             if partition.life is life:
                 continue
@@ -255,22 +255,29 @@ class World:
 
     def request(self, **changes: Any) -> Command:
         number = len(self.commands)
-        point = self.random.choice(list(self.points))
         wanted = command(
             number,
             command_id=f"c-{number}",
-            charge_point_id=point,
+            charge_point_id=self.random.choice(list(self.points)),
             command_type="DataTransfer",
             payload={"vendorId": f"c-{number}"},
-            requested_at_ms=int((1_767_323_045.678 + self.now) * 1000),
+            requested_at_ms=self.now_ms,
             **changes,
         )
         self.commands.append(wanted)
-        partition = self.partitions[int(point[-1]) % PARTITIONS]
+        self.send_record(wanted)
+        return wanted
+
+    @property
+    def now_ms(self) -> int:
+        return int((1_767_323_045.678 + self.now) * 1000)
+
+    def send_record(self, wanted: Command) -> None:
+        """The back end's: a command, as it comes to the topic."""
+        partition = self.partitions[int(wanted.charge_point_id[-1]) % PARTITIONS]
         record = Record(partition.number, len(partition.log), request_of(wanted), wanted.requested_at_ms)
         partition.log.append(record)
         self._deliver(partition, record)
-        return wanted
 
     def _deliver(self, partition: _Partition, record: Record) -> None:
         life = partition.life
@@ -351,13 +358,69 @@ class World:
         elif what < 0.9:
             self.later(lambda: point.session is session and self.disconnect(point.name))
 
+    # What happens.
+
+    def live(self, events: int, shares: dict[Callable[[Any], object], float]) -> None:
+        """So many events, each of any kind, as often as the kind's share says; then peace, until all has ended."""
+        trouble = self.random.choice([0.0, 0.05, 0.2])
+        for what in self.faults:
+            self.faults[what] = trouble * self.random.random()
+        for name in self.points:
+            self.connect(name)
+        kinds, weights = list(shares), list(shares.values())
+        for _ in range(events):
+            self.random.choices(kinds, weights)[0](self)
+        self.come_to_rest()
+
+    def come_to_rest(self) -> None:
+        self.faults = dict.fromkeys(self.faults, 0.0)
+        for name in self.nodes:
+            if name not in self.lives:
+                self.start(name)
+        self.pass_time(1.0)
+        self.rebalance(is_lazy=True)  # what is forgotten must not be delivered again just now
+        self.pass_time(150.0)
+        self.check()
+        self.bury()
+
+    def any_request(self) -> None:
+        self.request(
+            timeout_seconds=self.random.choice([3.0, 15.0, 40.0]),
+            deliver_within_seconds=self.random.choice([0.0, 0.0, 20.0, 60.0]),
+        )
+
+    def any_connect(self) -> None:
+        self.connect(self.random.choice(list(self.points)))
+
+    def any_disconnect(self) -> None:
+        self.disconnect(self.random.choice(list(self.points)))
+
+    def any_kill(self) -> None:
+        """Or a start, where nobody lives: all would be still for long."""
+        self.kill(self.random.choice(list(self.lives))) if self.lives else self.any_start()
+
+    def any_stop(self) -> None:
+        """Or a start, where nobody lives: all would be still for long."""
+        self.stop(self.random.choice(list(self.lives))) if self.lives else self.any_start()
+
+    def any_start(self) -> None:
+        name = self.random.choice(self.nodes)
+        if name not in self.lives:
+            self.start(name)
+
+    def any_steps(self) -> None:
+        for _ in range(self.random.randrange(40)):
+            self.step()
+
+    def any_time(self) -> None:
+        self.pass_time(self.random.choice([_TICK, 1.0, 4.0]), self.random.choice([3, 10**9]))
+
     # What must hold.
 
     def check(self) -> None:
         asked = [command_id for point in self.points.values() for command_id in point.received]
         assert len(asked) == len(set(asked)), "a CALL was sent twice"
-        arrived = [event_id for event_id, event in self.topic.records if event["eventType"] not in _MAY_REPEAT]
-        assert len(arrived) == len(set(arrived)), "an event came twice"
+        self.check_no_event_comes_twice()
         for wanted in self.commands:
             finals = self.topic.finals(wanted.command_id)
             assert len(finals) == 1, (wanted, finals, self.redis.rows.get(wanted.command_id))
@@ -367,6 +430,13 @@ class World:
             elif event_type != "CommandTimeout":
                 assert wanted.command_id in asked
         assert "CommandDuplicate" not in self.topic.types()
+        self.check_nothing_is_left()
+
+    def check_no_event_comes_twice(self) -> None:
+        arrived = [event_id for event_id, event in self.topic.records if event["eventType"] not in _MAY_REPEAT]
+        assert len(arrived) == len(set(arrived)), "an event came twice"
+
+    def check_nothing_is_left(self) -> None:
         for partition in self.partitions:
             assert partition.committed == len(partition.log)
         for life in self.lives.values():
@@ -409,48 +479,21 @@ def run_in_order(seed: int) -> World:
     return world
 
 
+TROUBLES = {
+    World.any_request: 0.35,
+    World.any_connect: 0.1,
+    World.any_disconnect: 0.05,
+    World.any_kill: 0.06,
+    World.any_stop: 0.02,
+    World.any_start: 0.08,
+    World.rebalance: 0.06,
+    World.any_steps: 0.18,
+    World.any_time: 0.1,
+}
+
+
 def run(seed: int, events: int = 60) -> World:
     """A random life of a cluster, then peace, until all has ended."""
     world = World(seed)
-    pick = world.random
-    trouble = pick.choice([0.0, 0.05, 0.2])
-    for what in world.faults:
-        world.faults[what] = trouble * pick.random()
-    for name in world.points:
-        world.connect(name)
-    for _ in range(events):
-        dice = pick.random()
-        if dice < 0.35:
-            world.request(
-                timeout_seconds=pick.choice([3.0, 15.0, 40.0]),
-                deliver_within_seconds=pick.choice([0.0, 0.0, 20.0, 60.0]),
-            )
-        elif dice < 0.45:
-            world.connect(pick.choice(list(world.points)))
-        elif dice < 0.50:
-            world.disconnect(pick.choice(list(world.points)))
-        elif dice < 0.56 and world.lives:
-            world.kill(pick.choice(list(world.lives)))
-        elif dice < 0.58 and world.lives:
-            world.stop(pick.choice(list(world.lives)))
-        elif dice < 0.66:
-            name = pick.choice("abc")
-            if name not in world.lives:
-                world.start(name)
-        elif dice < 0.72:
-            world.rebalance()
-        elif dice < 0.9:
-            for _ in range(pick.randrange(40)):
-                world.step()
-        else:
-            world.pass_time(pick.choice([_TICK, 1.0, 4.0]), pick.choice([3, 10**9]))
-    world.faults = dict.fromkeys(world.faults, 0.0)
-    for name in "abc":
-        if name not in world.lives:
-            world.start(name)
-    world.pass_time(1.0)
-    world.rebalance()
-    world.pass_time(150.0)
-    world.check()
-    world.bury()
+    world.live(events, TROUBLES)
     return world

@@ -155,6 +155,25 @@ def test_what_was_parked_while_its_node_was_taken_for_dead_is_found_again() -> N
     assert site.topic.finals("c-1")[0]["eventType"] == "CommandAccepted"
 
 
+def test_one_whose_outbox_is_full_keeps_no_other_waiting_then() -> None:
+    site = Site("ab")
+    full, other = site.connect("b", max_waiting=1), site.connect("b", "CP-002")
+    for session in (full, other):
+        site["b"].unparking.settled(session)
+    give(site, 1, 2, deliver_within_seconds=0.0)
+    born = site.redis.leases.pop("b")
+    give(site, 3)
+    give(site, 4, charge_point_id="CP-002")
+    site.redis.leases["b"] = born
+    site["b"].unparking.recheck([full, other])
+    other.answer(ACCEPTED)
+    assert site.topic.finals("c-4")[0]["eventType"] == "CommandAccepted"
+    for _ in range(3):
+        full.answer(ACCEPTED)
+        site.pass_time(2.0)
+    assert site.topic.finals("c-3")[0]["eventType"] == "CommandAccepted"
+
+
 def test_a_session_that_ends_while_its_commands_are_looked_for_sends_none() -> None:
     site = Site()
     give(site, 1)

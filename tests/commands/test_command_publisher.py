@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from command_parts import Topic
 from support.manual_clock import ManualClock
+from support.told_log import told
 from twisted.internet.defer import CancelledError, Deferred
 
 from ocpp_gateway.commands.publisher import CommandEvents
@@ -102,6 +103,20 @@ def test_while_the_topic_cannot_be_searched_it_waits(clock: ManualClock, topic: 
     clock.advance(2.0)
     assert told.called
     assert ids(topic) == ["e-1"]
+
+
+def test_that_the_topic_cannot_be_searched_is_told_once_in_a_while(clock: ManualClock, topic: Topic) -> None:
+    async def search(event_ids: set[str], since_ms: int) -> set[str]:
+        raise BusUnavailable("no right to read")
+
+    events = CommandEvents(bus=topic, topic="ocpp.command.events", search=search, clock=clock)
+    Deferred.fromCoroutine(events.publish_final(final(), since_ms=1)).addErrback(lambda failure: None)
+    with told() as lines:
+        for _ in range(200):
+            clock.advance(2.0)
+    assert [line["event"] for line in lines] == ["command.search_failed"] * 2
+    assert (lines[0]["reason"], lines[0]["waiting"]) == (BusUnavailable.reason, 1)
+    assert Deferred.fromCoroutine(events.stop()).called
 
 
 def test_an_event_that_is_not_final_is_handed_over_again_without_a_search(

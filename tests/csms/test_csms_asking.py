@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from csms.csms_world import HOLD, LOG_COOLDOWN, START, TIMEOUT, V16, V21, V201, World
+from csms.csms_world import HOLD, LOG_COOLDOWN, START, TIMEOUT, V16, V21, V201, Said, World
 from routing.memory_bus import MemoryBus
 from twisted.logger import LogEvent
 
@@ -380,6 +380,26 @@ class TestBroken:
         world.confirm()
         world.csms(BLOCKED)
         assert (said.frames, said.reasons) == ([], ["csms_unavailable"])
+        assert [event["event"] for event in logged] == ["csms.failed"]
+        assert world.is_idle
+
+    @pytest.mark.parametrize("confirmed_first", [True, False])
+    def test_an_answer_that_cannot_be_given_leaves_nobody_waiting(
+        self, world: World, logged: list[LogEvent], confirmed_first: bool
+    ) -> None:
+        class Unable(Said):
+            def finish(self, frame: bytes | None, again: bool) -> None:
+                raise RuntimeError("broken")
+
+        call = decode(json.dumps([2, "m-1", "Authorize", AUTHORIZE]).encode(), V16)
+        assert isinstance(call, Call)
+        said = world.take(call, world.station(), Unable())
+        if confirmed_first:
+            world.confirm()
+        world.csms(BLOCKED)
+        if not confirmed_first:
+            world.confirm()
+        assert said.reasons == ["internal_error"]
         assert [event["event"] for event in logged] == ["csms.failed"]
         assert world.is_idle
 

@@ -155,7 +155,7 @@ async def test_what_was_retryable_is_begun_anew_when_it_is_done(client: RedisCli
     await ours.begin(command())
     await ours.send(command(), A, 7, "m-1", AUDIT)
     await finish(ours, command(), final(), message_id="m-1", is_retryable=True)
-    assert (await ours.begin(again)).verdict is Verdict.DUPLICATE
+    assert (await ours.begin(command(source="other/0"))).verdict is Verdict.DUPLICATE
     await ours.published(command(), "event-1")
     begun = await ours.begin(again)
     assert begun.verdict is Verdict.NEW
@@ -193,6 +193,55 @@ async def test_a_command_id_that_is_tried_for_ever_stays_small(client: RedisClie
     assert (await ours.begin(earlier)).verdict is Verdict.RESUMED
     part = command(source="cpms.command.requests/0/000000015")
     assert (await ours.begin(part)).verdict is Verdict.NEW
+
+
+@pytest.mark.parametrize("stage", [Stage.OPEN, Stage.SENT, Stage.FINAL])
+async def test_a_duplicate_stays_one_when_the_command_fails_later(client: RedisClient, stage: Stage) -> None:
+    """Its record comes again if its offset was not committed yet: it must not be told two ends."""
+    ours = store(client)
+    duplicate, thrice = command(source="other/1"), command(source="other/11")
+    await ours.begin(command())
+    if stage is Stage.SENT:
+        await ours.send(command(), A, 7, "m-1", AUDIT)
+    elif stage is Stage.FINAL:
+        await finish(ours, command(), final(), is_retryable=True)
+    begun = await ours.begin(duplicate)
+    assert (begun.verdict, begun.state.state) == (Verdict.DUPLICATE, stage)
+    await finish(ours, command(), final(), message_id="m-1", is_retryable=True)
+    await ours.published(command(), "event-1")
+    begun = await ours.begin(duplicate)
+    assert (begun.verdict, begun.state.state) == (Verdict.DUPLICATE, Stage.DONE)
+    assert begun.state.source == command().source
+
+    # Another one may begin it anew: what the duplicate was told outlives that round, too.
+    assert (await ours.begin(thrice)).verdict is Verdict.NEW
+    await finish(ours, thrice, final(2), is_retryable=True)
+    await ours.published(thrice, "event-2")
+    assert (await ours.begin(duplicate)).verdict is Verdict.DUPLICATE
+    assert (await ours.begin(command())).verdict is Verdict.RESUMED
+    assert (await ours.begin(command(source="other/111"))).verdict is Verdict.NEW
+
+
+async def test_a_command_id_with_duplicates_for_ever_stays_small(client: RedisClient) -> None:
+    ours = store(client)
+    await ours.begin(command())
+    lives = await client.run(TTL, [RECORD_KEY], [])
+    for number in range(200):
+        each = command(source=f"cpms.command.requests/0/{number:010d}")
+        for _ in range(2):
+            assert (await ours.begin(each)).verdict is Verdict.DUPLICATE
+    refused = await do(client, RECORD_KEY, "HGET", "refused")
+    assert len(refused) == 4096
+    assert len(set(refused.split(b"\n"))) == refused.count(b"\n") + 1, "one is there twice"
+    assert 0 < await client.run(TTL, [RECORD_KEY], []) <= lives
+    await finish(ours, command(), final(), is_retryable=True)
+    await ours.published(command(), "event-1")
+    earlier = command(source="cpms.command.requests/0/0000000150")
+    assert (await ours.begin(earlier)).verdict is Verdict.DUPLICATE
+    # The last one is cut off: what is left of it names nobody.
+    part = refused.rpartition(b"\n")[2].decode()
+    assert earlier.source.startswith(part) and part
+    assert (await ours.begin(command(source=part))).verdict is Verdict.NEW
 
 
 # Sending and finishing.
@@ -333,6 +382,7 @@ async def test_what_is_no_record_of_ours_is_a_duplicate_and_stays(client: RedisC
     """The earlier gateway's records are plain strings."""
     ours = store(client)
     await do(client, RECORD_KEY, *(word.encode("utf-8", "surrogateescape") for word in words))
+    before = await do(client, RECORD_KEY, "DUMP")
     done = CommandState(state=Stage.DONE)
     begun = await ours.begin(command())
     assert (begun.verdict, begun.state) == (Verdict.DUPLICATE, done)
@@ -344,6 +394,7 @@ async def test_what_is_no_record_of_ours_is_a_duplicate_and_stays(client: RedisC
     await ours.published(command(), "event-1")
     assert await ours.park(command(), NOW_MS, 50) == "not_open"
     assert await ours.look(["c-1"]) == [done]
+    assert await do(client, RECORD_KEY, "DUMP") == before
     assert await client.get("command-audit:c-1") is None
 
 
@@ -353,8 +404,8 @@ async def test_what_is_no_record_of_ours_is_a_duplicate_and_stays(client: RedisC
 async def test_fields_that_say_anything_are_read(client: RedisClient, value: bytes) -> None:
     ours = store(client)
     names = (
-        "source chargePointId past sentBy sentBorn epoch messageId finalBy finalBorn finalAtMs eventId key value "
-        "headers retryable summary command parkedUntil"
+        "source chargePointId past refused sentBy sentBorn epoch messageId finalBy finalBorn finalAtMs eventId key "
+        "value headers retryable summary command parkedUntil"
     )
     fields = [word for name in names.split() for word in (name.encode(), value)]
     for stage in Stage:

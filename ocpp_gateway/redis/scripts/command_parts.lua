@@ -5,9 +5,10 @@
 -- Gives: nothing
 --
 -- A record is the hash command-idempotency:{commandId}. Its fields: state, source, chargePointId, past (sources of
--- earlier rounds), sentBy, sentBorn, epoch, messageId, finalBy, finalBorn, finalAtMs, eventId, key, value, headers,
--- retryable, summary, and of one that is parked: command, parkedUntil. The key of a record that is parked does not
--- expire. That of any other lives until nothing can be sent any more, and then some: lives is the seconds of that.
+-- earlier rounds), refused (sources of duplicates), sentBy, sentBorn, epoch, messageId, finalBy, finalBorn, finalAtMs,
+-- eventId, key, value, headers, retryable, summary, and of one that is parked: command, parkedUntil. The key of a
+-- record that is parked does not expire. That of any other lives until nothing can be sent any more, and then some:
+-- lives is the seconds of that.
 
 local function kind_of(key)
   return redis.call('TYPE', key).ok
