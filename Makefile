@@ -33,7 +33,7 @@ run: $(READY)
 	@$(BIN)/ocpp-gateway demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not kafka_broker"
+	$(BIN)/python -m pytest -m "not kafka_broker" --numprocesses=auto --dist=loadfile
 
 test-kafka: $(READY)
 	$(BIN)/python tests/support/kafka_broker.py -- $(BIN)/python -m pytest tests/kafka tests/daemon
