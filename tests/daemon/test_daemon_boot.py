@@ -80,7 +80,7 @@ def test_who_is_not_accepted_says_nothing_but_billing_data(
         refused = point.say("Heartbeat", {})
         assert heard(point, refused) == NOT_YET
         stored: Any = until(lambda: redis.get(key), "the state")
-        assert json.loads(stored) == {"status": status, "interval": 7}
+        assert json.loads(stored) == {"status": status, "interval": 7, "epoch": 1}
         assert 0 < redis.ttl(key) <= 30 * 86_400
     for gateway in (a, b, b):
         with Caller(gateway.url(""), charge_point_id, version) as point:
