@@ -201,7 +201,7 @@ def test_of_two_sweepers_exactly_one_tells_of_each(
             return not redis.sismember("known-nodes", names[0])
 
         until(is_swept, "the sweep", seconds=SWEPT_SECONDS)
-        assert slowest < 1, "who is connected does not wait for the sweep"
+        assert slowest < 5, "who is connected does not wait for the sweep"
         wait_until_swept(redis, names[0])
         wait_for_rounds(redis, *names[1:])
         assert records(redis, f"{charge_point_id}-").keys() == {bystander}
