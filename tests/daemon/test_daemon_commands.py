@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import redis as redis_py
 from simulator.schema_payloads import example
+from support.back_end import COMMAND_EVENTS
 from support.callers import Caller, until
 from support.gateway import Gateway
 from support.kafka_reader import read_topic
 from support.ocpp_points import VERSIONS, OcppPoint, smallest_answer
 from support.raw_socket import metric
-from support.requester import COMMAND_EVENTS, Requester, moment
+from support.requester import Requester, moment
 from support.stations import provision
 
 from ocpp_gateway.ocppj.actions import csms_actions
@@ -64,7 +65,7 @@ EXPECTED["2.1"] = EXPECTED["2.0.1"]
 
 @pytest.fixture(scope="module")
 def requester(brokers: str, gateway: Gateway) -> Iterator[Requester]:
-    with Requester(brokers) as asking:
+    with Requester(brokers, gateway) as asking:
         yield asking
 
 

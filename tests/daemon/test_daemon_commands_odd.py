@@ -33,7 +33,7 @@ def gateway(redis_url: str, brokers: str) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def requester(brokers: str, gateway: Gateway) -> Iterator[Requester]:
-    with Requester(brokers) as asking:
+    with Requester(brokers, gateway) as asking:
         yield asking
 
 

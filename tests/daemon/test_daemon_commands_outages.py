@@ -57,7 +57,7 @@ class Gated:
 
 @pytest.fixture(scope="module")
 def gated(redis_url: str, brokers: str) -> Iterator[Gated]:
-    with RedisGate(redis_url) as gate, Gateway(gate.url, brokers) as gateway, Requester(brokers) as requester:
+    with RedisGate(redis_url) as gate, Gateway(gate.url, brokers) as gateway, Requester(brokers, gateway) as requester:
         yield Gated(gate, gateway, requester, lambda identity: provision(redis_url, identity))
 
 

@@ -19,7 +19,7 @@ RESET = ("Reset", {"type": "Soft"})
 
 @pytest.fixture(scope="module")
 def requester(brokers: str, gateway: Gateway) -> Iterator[Requester]:
-    with Requester(brokers) as asking:
+    with Requester(brokers, gateway) as asking:
         yield asking
 
 

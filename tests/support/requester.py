@@ -11,14 +11,13 @@ from typing import Any
 
 from attrs import define, field
 from confluent_kafka import Producer
+from support.back_end import COMMAND_EVENTS, FINAL, REQUESTS, partitions_read
 from support.callers import until
 from support.event_schemas import must_fit
+from support.gateway import Gateway
 from support.kafka_reader import read_topic
 from support.topic_tail import TopicTail
 
-REQUESTS = "cpms.command.requests"
-COMMAND_EVENTS = "ocpp.command.events"
-FINAL = frozenset({"CommandAccepted", "CommandRejected", "CommandTimeout", "CommandFailed"})
 ENDS = FINAL | {"CommandDuplicate"}
 
 
@@ -36,6 +35,9 @@ class Requester:
     """
 
     brokers: str
+    reader: Gateway | None = None
+    """Who reads the requests, if that is to be waited for first."""
+
     records: Counter[str] = field(factory=Counter, init=False)
     """How many records were written, by their commandId."""
 
@@ -47,6 +49,8 @@ class Requester:
         self._producer = Producer({"bootstrap.servers": self.brokers, "linger.ms": 0, "log_level": 2})
         self._tail = TopicTail(self.brokers, COMMAND_EVENTS)
         until(self.partitions, REQUESTS)  # which creates it
+        if (reader := self.reader) is not None:
+            until(lambda: partitions_read(reader, REQUESTS), "who reads the requests", seconds=30)
 
     def partitions(self) -> int:
         """How many the topic of the requests has."""
