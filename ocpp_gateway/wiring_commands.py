@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS: Final = 1.0
 _SEARCH_SECONDS: Final = 20.0
+_SEARCH_GROUP_SUFFIX: Final = "-search"
 _LEAVE_SECONDS: Final = 3.0
 """What leaving the consumer group may take while the sessions close."""
 
@@ -152,7 +153,7 @@ def wire_commands(
         audit_ttl=settings.command_audit_ttl_seconds,
     )
     node_bus = RedisCommandBus(client=redis, node_id=settings.node_id)
-    search = partial(_search, kafka, reactor)
+    search = partial(_search, kafka, f"{settings.kafka_group_id}{_SEARCH_GROUP_SUFFIX}", reactor)
     events = CommandEvents(bus=bus, topic=EVENTS_TOPIC, search=search, clock=clock)
     finals = Finals(store=store, events=events, counters=metrics, stamps=stamps, clock=clock, process=process)
     recovery = Recovery(store=store, finals=finals, clock=clock)
@@ -234,5 +235,7 @@ def _finished(commands: Commands, record: ReceivedRecord) -> None:
         commands.consumer.finished(record)
 
 
-async def _search(kafka: KafkaConfig, reactor: Any, event_ids: set[str], since_ms: int) -> set[str]:
-    return await find_events(kafka, EVENTS_TOPIC, event_ids, since_ms, reactor=reactor, timeout=_SEARCH_SECONDS)
+async def _search(kafka: KafkaConfig, group_id: str, reactor: Any, event_ids: set[str], since_ms: int) -> set[str]:
+    return await find_events(
+        kafka, EVENTS_TOPIC, event_ids, since_ms, group_id=group_id, reactor=reactor, timeout=_SEARCH_SECONDS
+    )

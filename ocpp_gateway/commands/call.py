@@ -278,10 +278,21 @@ class CommandCall:
             raise
         except Exception:  # ours; the least that can be said of it is its end
             self._log_defect()
-            is_ended = await self._end_as(outcomes.internal_error(may_be_sent=self._may_be_sent), None)
+            is_ended = await self._end_at_least()
         self.parts.ended(self)
         if is_ended:
             self.origin.ended(self.command.command_id)
+
+    async def _end_at_least(self) -> bool:
+        """Nobody else can end it, as long as we live and have it."""
+        while True:
+            try:
+                return await self._end_as(outcomes.internal_error(may_be_sent=self._may_be_sent), None)
+            except CancelledError:
+                raise
+            except Exception:
+                self._log_defect()
+            await Bell(self.parts.clock).wait(_RETRY_SECONDS)
 
     async def _end_as(self, outcome: Outcome, audit: bytes | None) -> bool:
         return await self.parts.finals.end(
@@ -297,6 +308,7 @@ class CommandCall:
             "The end of a command for {charge_point_id} could not be told as it was",
             event="command.broken",
             reason="internal_error",
+            command_id=self.command.command_id,
             charge_point_id=self.command.charge_point_id,
         )
 

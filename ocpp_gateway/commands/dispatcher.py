@@ -192,8 +192,15 @@ class Dispatcher:
             except CancelledError:
                 raise
             except Exception:  # ours; its end, its charge point's other commands and the offset must not wait for ever
-                log.failure("A command could not be handled", event="command.broken", reason="internal_error")
-                await self._driver.end_broken(flight)
+                log.failure(
+                    "A command for {charge_point_id} could not be handled",
+                    event="command.broken",
+                    reason="internal_error",
+                    command_id=flight.command.command_id,
+                    charge_point_id=flight.command.charge_point_id,
+                )
+                if await self._driver.end_broken(flight):
+                    break
             else:
                 break
         if not flight.is_over:

@@ -38,6 +38,7 @@ _TAKEN_SECONDS: Final = 5.0
 """For so long that is believed: who took it may have died, or forgotten it."""
 
 _FIRST_REFUSAL_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 60.0
 
 
 class ParkingLot(Protocol):
@@ -135,16 +136,25 @@ class Driver:
             if flight.stage is Stage.OPEN:
                 await flight.bell.wait(_AGAIN_SECONDS)
 
-    async def end_broken(self, flight: Flight) -> None:
-        """It met a defect of ours: end it, if it was not sent. Returns after a while if it cannot be ended so."""
+    async def end_broken(self, flight: Flight) -> bool:
+        """It met a defect of ours: end it, if it was not sent. False, and after a while: it cannot be ended so."""
         try:
             if await self.finals.end(flight.command, outcomes.internal_error(may_be_sent=False), defect=flight.defect):
-                return
+                return True
         except CancelledError:
             raise
         except Exception:
-            log.failure("A command could not be ended", event="command.broken", reason="internal_error")
-        await flight.bell.wait(_AGAIN_SECONDS)
+            log.failure(
+                "A command for {charge_point_id} could not be ended",
+                event="command.broken",
+                reason="internal_error",
+                command_id=flight.command.command_id,
+                charge_point_id=flight.command.charge_point_id,
+            )
+        flight.queue.leave(flight)
+        await flight.bell.wait(min(_AGAIN_SECONDS * 2**flight.defects, _LONGEST_PAUSE_SECONDS))
+        flight.defects += 1
+        return False
 
     async def tell_duplicate(self, flight: Flight) -> None:
         """Another record had its commandId before; returns when Kafka has that event."""

@@ -25,13 +25,14 @@ from ocpp_gateway.commands.publisher import CommandEvents
 from ocpp_gateway.commands.request import Command, CommandInvalid
 from ocpp_gateway.commands.states import CommandState, CommandStore, Process
 from ocpp_gateway.commands.states import Final as FinalEvent
-from ocpp_gateway.commands.tasks import Tasks
+from ocpp_gateway.commands.tasks import Bell, Tasks
 from ocpp_gateway.routing.envelope import Envelope
 from ocpp_gateway.routing.stamps import EventStamps
 
 log = Logger()
 
 _LOST_SUMMARY: Final = b"{}"
+_AGAIN_SECONDS: Final = 1.0
 
 
 class CommandCounters(Protocol):
@@ -166,8 +167,25 @@ class Finals:
                 ended.callback(stored)
 
     async def _publish(self, command: Command, final: FinalEvent, since_ms: int | None) -> None:
-        await self.events.publish_final(final, since_ms)
-        await self._tasks.until_redis(lambda: self.store.published(command, final.event_id))
+        """Returns when that is done, whatever comes in between: as long as we live nobody else tells it."""
+        begun_ms = int(self.clock.now() * 1000)
+        while True:
+            try:
+                await self.events.publish_final(final, since_ms)
+                await self._tasks.until_redis(lambda: self.store.published(command, final.event_id))
+                return
+            except CancelledError:
+                raise
+            except Exception:
+                log.failure(
+                    "The end of a command for {charge_point_id} could not be told",
+                    event="command.broken",
+                    reason="internal_error",
+                    command_id=command.command_id,
+                    charge_point_id=command.charge_point_id,
+                )
+            await Bell(self.clock).wait(_AGAIN_SECONDS)
+            since_ms = begun_ms if since_ms is None else since_ms  # it may be there by now
 
     async def _is_lost(self, command: Command) -> bool:
         """Redis has nothing of it any more."""

@@ -65,6 +65,9 @@ class Flight:
     refusals: int = 0
     """How often in a row the owner said that it has no such charge point."""
 
+    defects: int = 0
+    """How often one of ours kept it from its end."""
+
     taken_at: float | None = None
     """Monotonic; None: it is in no outbox, as far as we know."""
 

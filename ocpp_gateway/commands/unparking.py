@@ -12,6 +12,7 @@ from typing import Final
 from weakref import WeakSet
 
 from attrs import define, field
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from ocpp_gateway.clock import Clock
@@ -41,6 +42,7 @@ class Unparking:
     """What came for a session while its parked commands are looked for, by commandId. Those who handed it over do not
     go on before they are told, so it is little."""
 
+    _is_stopped: bool = field(default=False, init=False)
     _tasks: Tasks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -69,6 +71,9 @@ class Unparking:
         if session is None or (session not in self._behind and session not in self._fresh):
             self.executor.take(command, origin)
             return
+        if self._is_stopped:
+            origin.not_here(command.command_id)
+            return
         behind = self._behind.get(session)
         if behind is not None:
             behind[command.command_id] = command, origin
@@ -76,9 +81,9 @@ class Unparking:
             self._begin(session, {command.command_id: (command, origin)})
 
     async def stop(self) -> None:
-        """Leave it to the node that the charge points go to."""
+        """Leave it to the node that the charge points go to: what is older waits for that, so what is newer has to."""
+        self._is_stopped = True
         await self._tasks.finish(0)
-        self._behind.clear()
 
     def _begin(self, session: ExecutingSession, behind: dict[str, tuple[Command, Origin]]) -> None:
         self._fresh.discard(session)
@@ -95,20 +100,44 @@ class Unparking:
     async def _unpark(self, session: ExecutingSession) -> None:
         """Returns when Redis has told what there is; that goes out as its outbox has room."""
         charge_point_id = session.station.caller.charge_point_id
-        commands: list[Command] = []
         try:
             commands = await self._tasks.until_redis(lambda: self.store.parked(charge_point_id))
-        finally:
-            self._tasks.run(self._put_out(session, commands))
+        except BaseException:
+            self._let_go(session)
+            raise
+        self._tasks.run(self._put_out(session, commands))
 
     async def _put_out(self, session: ExecutingSession, commands: list[Command]) -> None:
         try:
             for command in commands:
-                while self._is_here(session) and not self.executor.take_parked(session, command):
-                    await Bell(self.clock).wait(_RETRY_SECONDS)
+                await self._put_one_out(session, command)
         finally:
+            self._let_go(session)
+
+    async def _put_one_out(self, session: ExecutingSession, command: Command) -> None:
+        try:
+            while self._is_here(session) and not self.executor.take_parked(session, command):
+                await Bell(self.clock).wait(_RETRY_SECONDS)
+        except CancelledError:
+            raise
+        except Exception:  # ours; those behind it must not wait for its end
+            log.failure(
+                "A parked command for {charge_point_id} could not be sent",
+                event="command.broken",
+                reason="internal_error",
+                command_id=command.command_id,
+                charge_point_id=command.charge_point_id,
+            )
+
+    def _let_go(self, session: ExecutingSession) -> None:
+        """What came behind goes on: behind the parked ones of a newer session, if there is one by now."""
+        if self._is_stopped:
+            behind, self._behind[session] = self._behind.get(session, {}), {}
+            for command, origin in behind.values():
+                origin.not_here(command.command_id)
+        else:
             for command, origin in self._behind.pop(session, {}).values():
-                self.executor.take(command, origin)
+                self.take(command, origin)
 
     def _is_here(self, session: ExecutingSession) -> bool:
         return self.executor.sessions.find(session.station.caller.charge_point_id) is session

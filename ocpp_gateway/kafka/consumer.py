@@ -84,6 +84,8 @@ class GroupConsumer:
         self._restarts = 0
         self._stop = threading.Event()
         self._commit_seconds = 0.0
+        self._leaving_since: float | None = None
+        self._told_late = False
         self._thread: threading.Thread | None = None
         self._has_left = False
         self._close_waiters: list[Deferred[None]] = []
@@ -132,7 +134,8 @@ class GroupConsumer:
         """
         if self._thread is None or self._has_left:
             return True
-        if not self._stop.is_set():
+        if self._leaving_since is None:
+            self._leaving_since = self._clock.monotonic()
             self._commit_seconds = timeout * _COMMIT_SHARE
             self._stop.set()
         waiter: Deferred[None] = Deferred()
@@ -144,12 +147,13 @@ class GroupConsumer:
             self._close_waiters.remove(waiter)
             if bound.active():
                 bound.cancel()
-        if not self._has_left:
+        if not self._has_left and not self._told_late:
+            self._told_late = True
             self._log.warn(
                 "Still a member of the group that reads {topic}, after {seconds} s",
                 event="kafka.leaving_late",
                 topic=self._topic,
-                seconds=timeout,
+                seconds=round(self._clock.monotonic() - self._leaving_since, 1),
             )
         return self._has_left
 

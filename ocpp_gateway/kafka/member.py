@@ -122,12 +122,15 @@ class GroupMember:
     def abandon(self) -> None:
         """Give everything up without asking anybody, as is due after a fatal error.
 
-        librdkafka may take for ever to end a consumer that failed for good, so that is left to a thread of its own.
+        ``close`` would wait for ever for a rebalance that nobody answers any more, while a thread of librdkafka keeps a
+        core busy. Without it the client ends when the last reference to it goes; a thread of its own waits for that.
         """
         self._is_leaving = True
         self._give_up(tuple(self._partitions))
         self._is_over = True
-        threading.Thread(target=self._consumer.close, name="kafka-consumer-end", daemon=True).start()
+        last = [self._consumer]
+        del self._consumer
+        threading.Thread(target=last.clear, name="kafka-consumer-end", daemon=True).start()
 
     # Records.
 

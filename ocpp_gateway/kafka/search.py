@@ -2,14 +2,14 @@
 
 Who takes over the events of a process that died does not know which of them Kafka has. Every event has an id, in its
 header ``ce_id``; so one looks, from the time on when the event can have been written at the earliest, to what is the
-end of the topic now, in no consumer group.
+end of the topic now. No offset is committed. Still librdkafka asks for the coordinator of a group, which may not be
+allowed for any name: so the group is one that operators know.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Collection
 from typing import Final
 
@@ -34,6 +34,7 @@ async def find_events(
     event_ids: Collection[str],
     since_ms: int,
     *,
+    group_id: str,
     reactor: IReactorThreads,
     timeout: float,
 ) -> set[str]:
@@ -45,7 +46,13 @@ async def find_events(
     """
     if not event_ids:
         return set()
-    search = _Search(config=config, topic=topic, wanted=set(event_ids), deadline=time.monotonic() + timeout)
+    search = _Search(
+        config=config,
+        topic=topic,
+        group_id=group_id,
+        wanted=set(event_ids),
+        deadline=time.monotonic() + timeout,
+    )
     return await deferToThreadPool(reactor, reactor.getThreadPool(), search.run, since_ms)
 
 
@@ -55,6 +62,7 @@ class _Search:
 
     config: KafkaConfig
     topic: str
+    group_id: str
     wanted: set[str]
     deadline: float
     _consumer: Consumer = field(init=False)
@@ -62,7 +70,7 @@ class _Search:
     def run(self, since_ms: int) -> set[str]:
         quiet = logging.Logger("kafka")
         quiet.addHandler(logging.NullHandler())
-        properties = self.config.consumer_properties(f"ocpp-gateway-search-{uuid.uuid4()}")
+        properties = self.config.consumer_properties(self.group_id)
         # Uncommitted: a transaction of somebody else that stays open must not hide what comes after it.
         own = {"enable.auto.commit": False, "enable.partition.eof": True, "isolation.level": "read_uncommitted"}
         self._consumer = Consumer({**properties, **own}, logger=quiet)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 
 from ocpp_gateway.csms.boot import BootState
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.sessions import epoch_key
+from ocpp_gateway.redis.shield import shielded
 
 if TYPE_CHECKING:
     from ocpp_gateway.redis.client import RedisClient
@@ -41,6 +43,7 @@ class RedisBootStates:
     client: RedisClient
     max_owed: int = 10_000
     _owed: dict[str, _Change] = field(factory=dict, init=False)
+    _telling: dict[str, Deferred[None]] = field(factory=dict, init=False)
     _script: Script = field(factory=lambda: Script.load("keep_boot_state"), init=False)
 
     @property
@@ -52,7 +55,7 @@ class RedisBootStates:
         """The last answer; None: Accepted, or none. Raises StoreUnavailable."""
         owed = self._owed.get(charge_point_id)
         if owed is not None:  # a newer session may have been told something else by another node since
-            await self._tell(charge_point_id, owed)
+            await self._tell(charge_point_id)
         return _state(await self.client.get(_key(charge_point_id)))
 
     async def keep(self, charge_point_id: str, epoch: int, state: BootState) -> None:
@@ -65,9 +68,8 @@ class RedisBootStates:
 
     async def settle(self) -> None:
         """Make up for what Redis missed. Raises StoreUnavailable if it is still away."""
-        for charge_point_id, change in tuple(self._owed.items()):
-            if self._owed.get(charge_point_id) is change:
-                await self._tell(charge_point_id, change)
+        for charge_point_id in tuple(self._owed):
+            await self._tell(charge_point_id)
 
     async def _change(self, charge_point_id: str, change: _Change) -> None:
         # Remembered first: who reads meanwhile waits until Redis has it.
@@ -76,18 +78,32 @@ class RedisBootStates:
         while len(self._owed) > self.max_owed:
             del self._owed[next(iter(self._owed))]
         try:
-            await self._tell(charge_point_id, change)
+            await self._tell(charge_point_id)
         except StoreUnavailable:
             return
 
-    async def _tell(self, charge_point_id: str, change: _Change) -> None:
+    async def _tell(self, charge_point_id: str) -> None:
+        """Until Redis has the last change of it; one after the other, as Redis could not tell which is the later."""
+        while (change := self._owed.get(charge_point_id)) is not None:
+            under_way = self._telling.get(charge_point_id)
+            if under_way is not None:
+                await shielded(under_way)
+                continue
+            told = self._telling[charge_point_id] = Deferred()
+            try:
+                await self._write(charge_point_id, change)
+                if self._owed.get(charge_point_id) is change:
+                    del self._owed[charge_point_id]
+            finally:
+                del self._telling[charge_point_id]
+                told.callback(None)
+
+    async def _write(self, charge_point_id: str, change: _Change) -> None:
         state, value = change.state, b""
         if state is not None:
             value = orjson.dumps({"status": state.status, "interval": state.interval, "epoch": change.epoch})
         keys = [epoch_key(charge_point_id), _key(charge_point_id)]
         await self.client.run(self._script, keys, [change.epoch, TTL_SECONDS, value])
-        if self._owed.get(charge_point_id) is change:
-            del self._owed[charge_point_id]
 
 
 def _key(charge_point_id: str) -> str:

@@ -116,7 +116,7 @@ class Ownership:
     """How many claims of a charge point are on their way."""
 
     _claimed_meanwhile: set[str] = field(factory=set, init=False)
-    """Charge points of which a claim was on its way while the refresh was that is in flight."""
+    """Charge points with a claim on its way at some moment since the refresh in flight was sent."""
 
     _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
     _landing: list[Deferred[None]] = field(factory=list, init=False)

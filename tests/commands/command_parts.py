@@ -315,7 +315,7 @@ class Topic:
 
     records: list[tuple[str, dict[str, Any]]] = field(factory=list)
     failures: list[BusUnavailable] = field(factory=list)
-    raises: list[BusUnavailable] = field(factory=list)
+    raises: list[Exception] = field(factory=list)
     arrives_all_the_same: bool = False
     held: list[tuple[Any, ...]] | None = None
     """What has not arrived yet; None: all arrives at once."""

@@ -11,6 +11,7 @@ from command_parts import Record, command, request_of
 from support.told_log import failures, told
 from twisted.internet.defer import Deferred
 
+from ocpp_gateway.commands.request import Command
 from ocpp_gateway.ocppj.frames import CallResult
 
 ACCEPTED = {"status": "Accepted"}
@@ -164,3 +165,82 @@ def test_an_end_of_a_later_round_that_nobody_tells_is_told() -> None:
     assert end_of(site, "c-1") == ("CommandFailed", "charge_point_offline")
     assert is_clear(site)
     assert Deferred.fromCoroutine(dead.stop()).called
+
+
+def test_one_that_can_never_be_begun_fails_once_and_for_all() -> None:
+    site = Site()
+    session = site.connect("a")
+    store = site["a"].store
+    begin = store.begin
+
+    async def broken(wanted: Command) -> Any:
+        if wanted.command_id == "c-1":
+            raise RuntimeError("a defect")
+        return await begin(wanted)
+
+    store.begin = broken
+    with told() as events:
+        records = give(site, 1, 2)
+    assert failures(events) == BROKEN
+    assert end_of(site, "c-1") == ("CommandFailed", "internal_error")
+    session.answer(ACCEPTED)
+    assert end_of(site, "c-2") == ("CommandAccepted", "")
+    assert site.finished == records
+
+
+def test_one_that_can_neither_go_on_nor_be_ended_is_tried_less_and_less() -> None:
+    site = Site()
+    session = site.connect("a")
+    give(site, 1)
+    session.answer(ACCEPTED)
+    site.topic.raises.extend([RuntimeError("a defect")] * 4)
+    duplicate = Record(0, 99, request_of(command(1)))
+    with told() as events:
+        site["a"].dispatcher.received([duplicate])
+        site.pass_time(14.0)
+        assert duplicate not in site.finished
+        site.pass_time(2.0)
+    assert failures(events) == BROKEN * 4
+    assert site.topic.types("c-1")[-1] == "CommandDuplicate"
+    assert duplicate in site.finished
+
+
+def test_an_end_that_could_not_be_told_is_told_by_who_has_it() -> None:
+    """The node that consumed the record sees that it is cared for, so nobody else does it."""
+    site = Site("ab")
+    session = site.connect("b")
+    records = give(site, 1)
+    site.topic.raises.append(RuntimeError("a defect"))
+    with told() as events:
+        session.answer(ACCEPTED)
+        site.pass_time(5.0)
+    assert failures(events) == BROKEN
+    assert end_of(site, "c-1") == ("CommandAccepted", "")
+    assert site.finished == records
+
+
+def test_an_end_is_tried_until_it_works() -> None:
+    site = Site()
+    session = site.connect("a")
+    records = give(site, 1)
+    store = site["a"].store
+    store.finish = Defect(store.finish, 3)
+    with told() as events:
+        session.answer(ACCEPTED)
+        site.pass_time(5.0)
+    assert set(failures(events)) == set(BROKEN)
+    assert end_of(site, "c-1") == ("CommandTimeout", "internal_error")
+    assert site.finished == records
+    assert is_clear(site)
+
+
+def test_a_parked_one_that_cannot_be_sent_keeps_the_others_from_nothing() -> None:
+    site = Site()
+    give(site, 1, 2, deliver_within_seconds=60.0)
+    session = site.connect("a")
+    session.call = Defect(session.call)
+    with told() as events:
+        site["a"].unparking.settled(session)
+        session.answer(ACCEPTED)
+    assert failures(events) == BROKEN
+    assert end_of(site, "c-2") == ("CommandAccepted", "")

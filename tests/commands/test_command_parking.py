@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from command_nodes import Site
+import pytest
+from command_nodes import ChargePointSession, Site
 from command_parts import Record, command, request_of
+from twisted.internet.defer import Deferred
 
 ACCEPTED = {"status": "Accepted"}
 WITHIN: dict[str, Any] = {"deliver_within_seconds": 60.0}
@@ -172,6 +174,62 @@ def test_one_whose_outbox_is_full_keeps_no_other_waiting_then() -> None:
         full.answer(ACCEPTED)
         site.pass_time(2.0)
     assert site.topic.finals("c-3")[0]["eventType"] == "CommandAccepted"
+
+
+def sent(site: Site) -> list[str]:
+    return [event["correlationId"] for _, event in site.topic.records if event["eventType"] == "CommandDispatched"]
+
+
+def answer_all(site: Site, session: ChargePointSession, count: int) -> None:
+    for _ in range(count):
+        site.pass_time(2.0)
+        session.answer(ACCEPTED)
+
+
+@pytest.mark.parametrize("redis_is_away", [True, False])
+def test_what_came_for_a_session_goes_behind_what_is_older_on_the_next(redis_is_away: bool) -> None:
+    """To the same node, before the first session is through with what waits."""
+    site = Site("ab")
+    give(site, 1, 2, 3)
+    first = site.connect("b", max_waiting=1)
+    site["b"].store.is_away = redis_is_away
+    site["b"].unparking.settled(first)
+    give(site, 4, deliver_within_seconds=0.0, timeout_seconds=60.0)
+    before = list(sent(site))
+    second = site.connect("b")
+    first.close()
+    site["b"].store.is_away = False
+    site.pass_time(2.0)
+    answer_all(site, second, 4 - len(before))
+    assert sent(site) == ["c-1", "c-2", "c-3", "c-4"]
+
+
+def test_at_a_stop_nothing_goes_before_what_is_older() -> None:
+    site = Site("ab")
+    give(site, 1, 2, 3)
+    session = site.connect("b", max_waiting=1)
+    site["b"].unparking.settled(session)
+    give(site, 4, deliver_within_seconds=0.0, timeout_seconds=60.0)
+    assert Deferred.fromCoroutine(site["b"].unparking.stop()).called
+    answer_all(site, session, 2)
+    site.pass_time(2.0)
+    assert sent(site) == ["c-1", "c-2"]
+    site.disconnect("b")
+    next_session = site.connect("a")
+    answer_all(site, next_session, 2)
+    assert sent(site) == ["c-1", "c-2", "c-3", "c-4"]
+
+
+def test_at_a_stop_what_comes_for_a_new_session_is_for_its_next() -> None:
+    site = Site("ab")
+    site.connect("b")
+    assert Deferred.fromCoroutine(site["b"].unparking.stop()).called
+    give(site, 1, deliver_within_seconds=0.0)
+    site.pass_time(2.0)
+    site.disconnect("b")
+    session = site.connect("a")
+    answer_all(site, session, 1)
+    assert site.topic.finals("c-1")[0]["eventType"] == "CommandAccepted"
 
 
 def test_a_session_that_ends_while_its_commands_are_looked_for_sends_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import threading
 import uuid
 
 import pytest
@@ -188,6 +189,11 @@ async def test_a_fatal_error_replaces_the_client(brokers, topic, group, quick, p
         await reader.when(lambda: reader.values == [b"after"])
     assert {event["event"] for event in quiet.at_least("error")} == {"kafka.client_fatal"}
     assert [event["delay_seconds"] for event in quiet.at_least("error")][:2] == [0.0, 1.0]
+    # One that never ends keeps a core busy.
+    endings = [thread for thread in threading.enumerate() if thread.name == "kafka-consumer-end"]
+    for ending in endings:
+        await deferToThread(ending.join, 10)
+    assert not any(ending.is_alive() for ending in endings)
 
 
 @pytest.mark.kafka_broker

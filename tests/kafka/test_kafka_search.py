@@ -19,7 +19,9 @@ from ocpp_gateway.kafka.search import find_events
 
 async def search(brokers: str, topic: str, *event_ids: str, since_ms: int = 0, timeout: float = 20.0) -> set[str]:
     config = KafkaConfig.from_environ({}, brokers=brokers, client_id="test")
-    return await find_events(config, topic, event_ids, since_ms, reactor=reactor, timeout=timeout)
+    return await find_events(
+        config, topic, event_ids, since_ms, group_id="test-search", reactor=reactor, timeout=timeout
+    )
 
 
 def event_headers(event_id: str) -> list[tuple[str, bytes]]:

@@ -7,6 +7,9 @@ import signal
 
 import pytest
 from redis_support import connected_client, reason_of, using
+from support.redis_gate import RedisGate
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 
 from ocpp_gateway.csms.boot import BootState, BootStates
 from ocpp_gateway.redis.boot_states import TTL_SECONDS, RedisBootStates
@@ -104,6 +107,27 @@ async def test_who_reads_sees_what_redis_missed(own_server: EmbeddedRedis) -> No
         await client.when_connected(10)
         assert await states.get("CP-001") is None
         assert states.owed == 0
+
+
+async def test_a_later_answer_to_the_same_session_waits_for_an_earlier_one(own_server: EmbeddedRedis) -> None:
+    """Each may go over another connection, and their epoch is the same."""
+    with RedisGate(own_server.url) as gate:
+        async with (
+            using(await connected_client(gate.url, timeout=5.0)) as client,
+            using(await connected_client(own_server.url)) as others,
+        ):
+            states = RedisBootStates(client)
+            await states.keep("CP-002", 1, PENDING)  # Redis knows the script then
+            gate.hold("boot-states:CP-001")
+            keeping = Deferred.fromCoroutine(states.keep("CP-001", 1, PENDING))
+            await deferToThread(gate.held.wait, 10)
+            forgetting = Deferred.fromCoroutine(states.forget("CP-001", 1))
+            for _ in range(50):
+                assert await RedisBootStates(others).get("CP-001") == PENDING
+            gate.release()
+            await gatherResults([keeping, forgetting])
+            assert await states.get("CP-001") is None
+            assert states.owed == 0
 
 
 async def test_what_redis_missed_is_remembered_in_a_bounded_number(own_server: EmbeddedRedis) -> None:
