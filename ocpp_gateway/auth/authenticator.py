@@ -83,30 +83,6 @@ class Authenticator:
     certificate_rules: CertificateRules
     clock: Clock = field(repr=False)
 
-    async def authenticate(
-        self,
-        record: IdentityRecord,
-        credentials: Credentials,
-        *,
-        address: str,
-        version: OcppVersion,
-        is_secure: bool,
-        certificate: ClientCertificate | None,
-        is_revoked: bool,
-    ) -> AuthOutcome:
-        """All checks after the look-up. Arguments as of ``check_credential``.
-
-        Raises AuthenticationFailed with the contract's label, or HashingBusy.
-        """
-        self.check_status(record)
-        self.check_version(record, version)
-        self.check_address(record, address)
-        outcome = await self.check_credential(
-            record, credentials, version=version, is_secure=is_secure, certificate=certificate, is_revoked=is_revoked
-        )
-        self.check_profile(record, outcome.security_profile)
-        return outcome
-
     def check_status(self, record: IdentityRecord) -> None:
         """Raise AuthenticationFailed ``status_inactive`` unless the status is absent or ``active``."""
         if record.status not in (None, ACTIVE_STATUS):

@@ -80,8 +80,6 @@ class EventProducer:
         self._client_log = ClientLog(call_from_thread=reactor.callFromThread, clock=clock, log=log)
         self._link: ProducerLink | None = None
         self._congested = False
-        self._waiting_since = 0.0
-        self._last_success: float | None = None
         self._room_waiters: list[Deferred[None]] = []
         self._restarts = 0
         self._restart: IDelayedCall | None = None
@@ -122,10 +120,7 @@ class EventProducer:
                 self._replace(link, error.args[0].str())
                 raise DeliveryFailed(CLIENT_RESTARTED, "the Kafka client had a fatal error") from error
             raise self._told(delivery_failed(error.args[0])) from error
-        pending = link.pending
-        if pending == 1:
-            self._waiting_since = self._clock.monotonic()
-        if pending >= self._congested_messages or link.pending_bytes >= self._congested_bytes:
+        if link.pending >= self._congested_messages or link.pending_bytes >= self._congested_bytes:
             self._congested = True
 
     @property
@@ -142,18 +137,6 @@ class EventProducer:
     def congested(self) -> bool:
         """Whether whoever feeds us should pause."""
         return self._congested
-
-    @property
-    def last_success(self) -> float | None:
-        """When Kafka last confirmed a record, by ``clock.monotonic()``; None before the first one."""
-        return self._last_success
-
-    def stalled_seconds(self) -> float:
-        """For how long records have been waiting without a single one being confirmed; 0 when none waits."""
-        if not self.pending:
-            return 0.0
-        since = max(self._waiting_since, self._last_success or 0.0)
-        return max(0.0, self._clock.monotonic() - since)
 
     def when_room(self) -> Deferred[None]:
         """Fires when ``congested`` is over, at once when it is not on; fails with BusUnavailable at ``close``."""
@@ -223,17 +206,13 @@ class EventProducer:
         """Tell publishers what became of their records."""
         link.woken = False
         reports = link.reports
-        succeeded = False
         for _ in range(min(len(reports), _REPORTS_PER_TURN)):
             delivered, size, error = reports.popleft()
             link.pending -= 1
             link.pending_bytes -= size
             if error is None:
                 failure: BusUnavailable | None = None
-                if not succeeded:
-                    succeeded = True
-                    self._last_success = self._clock.monotonic()
-                    self._restarts = 0
+                self._restarts = 0
             else:
                 failure = self._failed(link, error)
             try:

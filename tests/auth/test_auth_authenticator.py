@@ -79,15 +79,19 @@ class Door:
         certificate: ClientCertificate | None = None,
         is_revoked: bool = False,
     ) -> AuthOutcome:
-        return await self.authenticator.authenticate(
+        self.authenticator.check_status(record)
+        self.authenticator.check_version(record, version)
+        self.authenticator.check_address(record, address)
+        outcome = await self.authenticator.check_credential(
             record,
             credentials,
-            address=address,
             version=version,
             is_secure=is_secure or certificate is not None,
             certificate=certificate,
             is_revoked=is_revoked,
         )
+        self.authenticator.check_profile(record, outcome.security_profile)
+        return outcome
 
     async def reason(self, record: IdentityRecord, credentials: Credentials, **how: Any) -> str:
         with pytest.raises(AuthenticationFailed) as caught:

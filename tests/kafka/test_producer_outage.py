@@ -32,19 +32,16 @@ async def test_a_frozen_broker_delays_records_and_loses_none(topic, producing, p
     with MockKafka() as kafka:
         async with producing(kafka.brokers, environ=impatient, log=quiet.log, topics=(topic,)) as producer:
             assert await publish(producer, topic, b"before") is None
-            last_success = producer.last_success
             with kafka.frozen():
                 outcomes = [publish(producer, topic, b"during %d" % number) for number in range(5)]
                 with pytest.raises(BusUnavailable) as refusal:
                     await producer.check(2.5)
                 assert refusal.value.reason == "kafka_unavailable"
                 assert producer.pending == 5
-                assert producer.stalled_seconds() >= 2.0
-                assert producer.last_success == last_success
                 assert [outcome for outcome in outcomes if outcome.called] == []
             assert await gatherResults(outcomes) == [None] * 5
             await producer.check(10.0)
-            assert producer.stalled_seconds() == 0.0
+            assert producer.pending == 0
         values = [record.value for record in read_topic(kafka.brokers, topic)]
     # The mock cluster keeps what is sent again as a second record; a real broker knows it by its number.
     assert list(dict.fromkeys(values)) == [b"before", *(b"during %d" % number for number in range(5))]
