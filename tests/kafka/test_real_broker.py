@@ -135,9 +135,9 @@ def test_the_command_runs_another_with_a_broker_and_ends_as_it_did():
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_the_broker_ends_with_the_command_however_it_ends(how):
     script = "import os, time; print(os.environ['KAFKA_BROKERS'], flush=True); time.sleep(60)"
-    with subprocess.Popen(
-        [*COMMAND, "--", sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as running:
+    # Whoever runs the tests in the background may have SIGINT ignored, and so would all that they start.
+    hearing = ["env", "--default-signal=INT", *COMMAND, "--", sys.executable, "-c", script]
+    with subprocess.Popen(hearing, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
         assert running.stdout is not None
         port = running.stdout.readline().strip().rpartition(":")[2]
         brokers = _processes_naming("kafka.Kafka", parent=running.pid)
