@@ -115,6 +115,7 @@ class _Seen:
     """What is known of a charge point on one connection, up to a moment (monotonic seconds)."""
 
     connection_id: str
+    epoch: int
     state: BootState | None
     until: float
 
@@ -168,6 +169,8 @@ class Registrations:
 
     def opened(self, station: Station) -> None:
         """It has connected: look now, so that ``is_rejected`` knows it before its first CALL. Never raises."""
+        if self._is_superseded(station):  # not by a newer session: Redis lost its data, and epochs begin anew
+            self._know_until(station, None, float("-inf"))
         Deferred.fromCoroutine(self._look_up(station))
 
     # Answers to BootNotification.
@@ -189,9 +192,10 @@ class Registrations:
     async def answered(self, station: Station, state: BootState | None) -> None:
         """``state`` goes out now. It holds at once; keeping it may take longer, and never raises."""
         charge_point_id = station.caller.charge_point_id
-        self._know(station, state)
-        if (state is None or state.status != "Pending") and self._asked.get(charge_point_id):
-            self._asked.put(charge_point_id, frozenset())
+        if not self._is_superseded(station):
+            self._know(station, state)
+            if (state is None or state.status != "Pending") and self._asked.get(charge_point_id):
+                self._asked.put(charge_point_id, frozenset())
         if state is not None:
             await self.states.keep(charge_point_id, station.envelope.epoch, state)
 
@@ -199,10 +203,20 @@ class Registrations:
         seen = self._seen.get(station.caller.charge_point_id)
         return seen if seen is not None and seen.connection_id == station.envelope.connection_id else None
 
+    def _is_superseded(self, station: Station) -> bool:
+        """It has a newer connection: what comes late of this one says nothing of that."""
+        seen = self._seen.get(station.caller.charge_point_id)
+        return seen is not None and seen.epoch > station.envelope.epoch
+
     def _know(self, station: Station, state: BootState | None, *, surely: bool = True) -> None:
         is_final = state is None and surely
         until = float("inf") if is_final else self.clock.monotonic() + _LOOK_AGAIN_SECONDS
-        self._seen.put(station.caller.charge_point_id, _Seen(station.envelope.connection_id, state, until))
+        self._know_until(station, state, until)
+
+    def _know_until(self, station: Station, state: BootState | None, until: float) -> None:
+        envelope = station.envelope
+        seen = _Seen(envelope.connection_id, envelope.epoch, state, until)
+        self._seen.put(station.caller.charge_point_id, seen)
 
     async def _look_up(self, station: Station) -> BootState | None:
         seen = self._seen_of(station)
@@ -212,7 +226,9 @@ class Registrations:
             state, surely = await self.states.get(station.caller.charge_point_id), True
         except StoreUnavailable:
             state, surely = None if seen is None else seen.state, False
-        if self._seen_of(station) is seen:  # else there was an answer meanwhile
-            self._know(station, state, surely=surely)
         current = self._seen_of(station)
-        return None if current is None else current.state
+        if current is not None and current is not seen:
+            return current.state  # there was an answer meanwhile
+        if not self._is_superseded(station):
+            self._know(station, state, surely=surely)
+        return state

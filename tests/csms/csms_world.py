@@ -162,10 +162,17 @@ class World:
         )
 
     def station(
-        self, version: OcppVersion = V16, *, policy: IdTokenPolicy = IdTokenPolicy.ACCEPT, connection: str = "c-1"
+        self,
+        version: OcppVersion = V16,
+        *,
+        policy: IdTokenPolicy = IdTokenPolicy.ACCEPT,
+        connection: str = "c-1",
+        epoch: int | None = None,
     ) -> Station:
         made = station(version, self.store, policy)
-        return evolve(made, envelope=evolve(made.envelope, connection_id=connection))
+        envelope = made.envelope
+        epoch = envelope.epoch if epoch is None else epoch
+        return evolve(made, envelope=evolve(envelope, connection_id=connection, epoch=epoch))
 
     def other_station(self) -> Station:
         return station(V16, self.store, caller=Caller("CP-002", "station-2", CALLER.tenant_id))

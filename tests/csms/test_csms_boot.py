@@ -316,3 +316,50 @@ class TestTakenOver:
         mine[0] = False
         world.csms(boot_answer(status))
         assert world.boot_states.kept == before
+
+
+class TestConnectedAgain:
+    """A question of the connection before ends when the charge point has another one already."""
+
+    @NOT_ACCEPTED
+    def test_the_gateways_late_answer_changes_nothing(self, world: World, status: str) -> None:
+        before, now = world.station(epoch=7), world.station(connection="c-2", epoch=8)
+        late = world.say("BootNotification", BOOT_16, before)
+        world.confirm()
+        world.registrations.opened(now)
+        world.clock.advance(1)
+        world.boot(status, now)
+        world.registrations.asked("CP-001", "TriggerMessage", {"requestedMessage": "StatusNotification"})
+        world.clock.advance(TIMEOUT - 1)
+        assert late.frames[0][2]["status"] == "Accepted"
+        assert world.registrations.is_rejected("CP-001") is (status == "Rejected")
+        assert world.registrations.was_asked(now, "StatusNotification") is (status == "Pending")
+
+    def test_nor_does_that_of_the_csms(self, world: World) -> None:
+        before, now = world.station(epoch=7), world.station(connection="c-2", epoch=8)
+        world.say("BootNotification", BOOT_16, before)
+        world.confirm()
+        asked = world.last
+        world.registrations.opened(now)
+        world.boot("Accepted", now)
+        world.csms(boot_answer("Rejected"), to=asked)
+        assert not world.registrations.is_rejected("CP-001")
+
+    def test_nor_what_redis_knew_before(self, world: World) -> None:
+        world.boot_states.slow = []
+        world.registrations.opened(world.station(epoch=7))
+        waiting: Deferred[None] = world.boot_states.slow[0]
+        world.boot_states.slow = None
+        world.registrations.opened(world.station(connection="c-2", epoch=8))
+        world.boot_states.kept["CP-001"] = BootState("Rejected", 60)
+        waiting.callback(None)
+        assert not world.registrations.is_rejected("CP-001")
+
+    def test_epochs_begin_anew_when_redis_loses_its_data(self, world: World) -> None:
+        world.boot("Rejected", world.station(epoch=7))
+        world.boot_states.kept.clear()
+        now = world.station(connection="c-2", epoch=1)
+        world.registrations.opened(now)
+        assert not world.registrations.is_rejected("CP-001")
+        world.boot("Rejected", now)
+        assert world.registrations.is_rejected("CP-001")
