@@ -29,7 +29,7 @@ from ocpp_gateway.commands.outcome import Outcome, event_key, event_record
 from ocpp_gateway.commands.publisher import CommandEvents
 from ocpp_gateway.commands.request import Command, CommandInvalid
 from ocpp_gateway.commands.secrecy import secrets_of
-from ocpp_gateway.commands.secrets import SecretChange
+from ocpp_gateway.commands.secrets import ChangeUnclear, SecretChange
 from ocpp_gateway.commands.sessions import ExecutingSession, Registration
 from ocpp_gateway.commands.states import CommandStore
 from ocpp_gateway.commands.tasks import Bell, Tasks
@@ -208,13 +208,16 @@ class CommandCall:
         secrets = self.parts.secrets
         if secrets is None:
             return True
+        caller = self.session.station.caller
         while True:
             try:
-                self._change = await secrets.prepare(self.session.station.caller, self.action, self.request)
-            except StoreUnavailable:
+                self._change = await secrets.prepare(caller, self.action, self.request, self._change)
+            except StoreUnavailable as error:
+                if isinstance(error, ChangeUnclear):
+                    self._change = error.change
                 await Bell(self.parts.clock).wait(_RETRY_SECONDS)
             except CommandInvalid as defect:
-                self._conclude(outcomes.invalid(defect))
+                self._conclude(outcomes.invalid(defect), is_refused=True)
                 return False
             else:
                 return not self._is_too_late()

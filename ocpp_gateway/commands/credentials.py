@@ -47,6 +47,7 @@ from ocpp_gateway.auth.rewriting import ATTEMPTS, Change, ReadRecord, RecordRewr
 from ocpp_gateway.auth.standing import Standing, credential_to_come
 from ocpp_gateway.commands.new_password import Answer, NewPassword, answer_of, new_password
 from ocpp_gateway.commands.request import CommandInvalid
+from ocpp_gateway.commands.secrets import ChangeUnclear
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.ocppj.frames import Payload
 
@@ -90,12 +91,14 @@ class CredentialChanges:
     default_mode: AuthMode
     find: Callable[[str], Connected | None]
 
-    async def prepare(self, caller: Caller, action: str, payload: Payload) -> PasswordChange | None:
+    async def prepare(
+        self, caller: Caller, action: str, payload: Payload, unclear: PasswordChange | None = None
+    ) -> PasswordChange | None:
         """Write the hash of the password that a CALL is going to give; None if it gives none.
 
         Raises CommandInvalid, with nothing written: ``payload_invalid`` for what cannot be a password,
         ``identity_missing`` where there is no identity record for it. Raises StoreUnavailable, also where too many
-        hashes wait; it may have been written then.
+        hashes wait, and ChangeUnclear where it may have been written; its change is ``unclear`` in the next try.
         """
         password = new_password(action, payload)
         if password is None:
@@ -104,9 +107,13 @@ class CredentialChanges:
             read = await self.rewriter.read(caller.charge_point_id)
             if read is None:
                 raise CommandInvalid("identity_missing", _NO_RECORD)
-            change = await self._change(read, action, password)
+            change = await self._change(read, action, password, unclear)
             self._expect(change)
-            if await self.rewriter.write(read, with_next_secret(read.auth, change.stored, change.salt)):
+            try:
+                written = await self.rewriter.write(read, with_next_secret(read.auth, change.stored, change.salt))
+            except StoreUnavailable:
+                raise ChangeUnclear(change) from None
+            if written:
                 return change
             self._expect_no_more(change)
         raise contended()
@@ -178,7 +185,9 @@ class CredentialChanges:
         )
         return False
 
-    async def _change(self, read: ReadRecord, action: str, password: NewPassword) -> PasswordChange:
+    async def _change(
+        self, read: ReadRecord, action: str, password: NewPassword, unclear: PasswordChange | None
+    ) -> PasswordChange:
         auth = read.record.auth
         known = auth.next_secrets
         if known.hashes:
@@ -194,7 +203,7 @@ class CredentialChanges:
             stored=stored,
             salt=salt,
             replaces=trace_of(read.auth),
-            was_known=stored in known.hashes,
+            was_known=stored in known.hashes and (unclear is None or unclear.stored != stored or unclear.was_known),
             credential=credential_to_come(read.record, stored, salt),
         )
 

@@ -13,7 +13,16 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ocpp_gateway.adapters.answers import Caller
+from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.ocppj.frames import Payload
+
+
+class ChangeUnclear(StoreUnavailable):
+    """The new password may work already, or may not. ``change``: as ``prepare`` gives it."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__("the new password may have been written")
+        self.change = change
 
 
 class SecretChange(Protocol):
@@ -22,10 +31,11 @@ class SecretChange(Protocol):
     All of it raises StoreUnavailable, and may be called again then.
     """
 
-    async def prepare(self, caller: Caller, action: str, payload: Payload) -> Any | None:
+    async def prepare(self, caller: Caller, action: str, payload: Payload, unclear: Any | None = None) -> Any | None:
         """Let the password in this request work, too; None: there is none in it.
 
-        Raises CommandInvalid, with nothing changed, if the charge point cannot have it.
+        Raises CommandInvalid, with nothing changed, if the charge point cannot have it; ChangeUnclear, whose ``change``
+        is to be withdrawn, or given as ``unclear`` when it is tried again.
         """
         ...
 

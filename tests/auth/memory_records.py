@@ -18,6 +18,9 @@ class MemoryRecords:
     records: dict[str, bytes] = field(factory=dict, repr=False)
     before_write: Callable[[], object] | None = None
     away: bool = False
+    is_silent: bool = False
+    """The next write is carried out, and no answer comes."""
+
     writes: int = 0
 
     async def get(self, charge_point_id: str) -> bytes | None:
@@ -35,6 +38,9 @@ class MemoryRecords:
             return False
         self.writes += 1
         self.records[charge_point_id] = record
+        if self.is_silent:
+            self.is_silent = False
+            raise StoreUnavailable
         return True
 
     def put(self, auth: dict[str, Any], **members: Any) -> None:

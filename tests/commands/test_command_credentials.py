@@ -33,6 +33,7 @@ from ocpp_gateway.commands.credentials import CredentialChanges, PasswordChange
 from ocpp_gateway.commands.new_password import MAX_PASSWORD, Answer, answer_of, new_password
 from ocpp_gateway.commands.request import CommandInvalid
 from ocpp_gateway.commands.secrecy import secrets_of
+from ocpp_gateway.commands.secrets import ChangeUnclear
 from ocpp_gateway.errors import StoreUnavailable
 from ocpp_gateway.ocppj.versions import OcppVersion
 
@@ -109,8 +110,17 @@ class Rig:
     def record(self) -> IdentityRecord:
         return IdentityRecord.parse(self.records.raw, "CP-001")
 
-    def prepare(self, password: bytes = NEW) -> PasswordChange:
-        change = result_of(self.changes.prepare(CALLER, "ChangeConfiguration", change_of(password)))
+    def prepare(self, password: bytes = NEW, unclear: PasswordChange | None = None) -> PasswordChange:
+        change = result_of(self.changes.prepare(CALLER, "ChangeConfiguration", change_of(password), unclear))
+        assert isinstance(change, PasswordChange)
+        return change
+
+    def unclear(self, password: bytes = NEW) -> PasswordChange:
+        """Redis writes it and does not say so."""
+        self.records.is_silent = True
+        with pytest.raises(ChangeUnclear) as caught:
+            self.prepare(password)
+        change = caught.value.change
         assert isinstance(change, PasswordChange)
         return change
 
@@ -586,6 +596,30 @@ def test_nothing_is_prepared_without_redis(rig: Rig) -> None:
     rig.records.away = True
     with pytest.raises(StoreUnavailable):
         rig.prepare()
+
+
+def test_what_redis_wrote_without_saying_so_is_withdrawn_when_it_is_not_sent(rig: Rig) -> None:
+    rig.connect()
+    unclear = rig.unclear()
+    assert rig.opening(OLD, NEW) == [True, True]
+    result_of(rig.changes.withdraw(unclear))
+    assert rig.opening(OLD, NEW) == [True, False]
+    assert rig.ends() is None
+
+
+@pytest.mark.parametrize("response", [ACCEPTED, REJECTED, REBOOT], ids=lambda response: response["status"])
+def test_and_tried_again_it_is_as_if_it_had_been_written_then(rig: Rig, response: dict[str, Any]) -> None:
+    rig.connect()
+    change = rig.prepare(unclear=rig.unclear())
+    rig.answer(change, response)
+    assert rig.opening(OLD, NEW) == [response != ACCEPTED, response != REJECTED]
+    assert rig.ends() is None
+
+
+def test_but_one_that_was_told_before_stays_known(rig: Rig) -> None:
+    rig.prepare()  # and its answer is lost
+    rig.answer(rig.prepare(unclear=rig.unclear()), REJECTED)
+    assert rig.opening(OLD, NEW) == [True, True]
 
 
 @pytest.mark.parametrize("response", [ACCEPTED, REJECTED, REBOOT], ids=lambda response: response["status"])

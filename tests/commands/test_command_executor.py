@@ -10,6 +10,7 @@ from command_parts import command, request_of
 from twisted.internet.defer import Deferred
 
 from ocpp_gateway.commands.request import CommandInvalid
+from ocpp_gateway.commands.secrets import ChangeUnclear
 from ocpp_gateway.commands.states import Stage
 from ocpp_gateway.errors import StoreUnavailable
 
@@ -29,7 +30,9 @@ class Passwords:
         self.problem: Exception | None = None
         self.pending: Deferred[None] | None = None
 
-    async def prepare(self, caller: Any, action: str, payload: dict[str, Any]) -> str | None:
+    async def prepare(
+        self, caller: Any, action: str, payload: dict[str, Any], unclear: str | None = None
+    ) -> str | None:
         if action != "ChangeConfiguration":
             return None
         self.asked.append(("prepare", caller.charge_point_id))
@@ -120,6 +123,21 @@ def test_one_that_cannot_be_prepared_in_time_is_not_sent() -> None:
     passwords.problem = StoreUnavailable("away")
     give(site, timeout_seconds=3.0, **CHANGE)
     site.pass_time(5.0)
+    assert site.topic.finals("c-1")[0]["payload"]["reason"] == "command_expired"
+    assert session.sent == []
+
+
+def test_what_may_have_been_written_is_withdrawn_when_it_is_not_sent() -> None:
+    site, passwords = secret_site()
+    session = site.connect("a")
+    passwords.problem = ChangeUnclear("unclear change")
+    give(site, timeout_seconds=3.0, **CHANGE)
+    site.pass_time(2.5)
+    passwords.problem = StoreUnavailable("away")
+    site.pass_time(2.5)
+    passwords.problem = None
+    site.pass_time(1.0)
+    assert passwords.asked[-1] == ("withdraw", "unclear change")
     assert site.topic.finals("c-1")[0]["payload"]["reason"] == "command_expired"
     assert session.sent == []
 
