@@ -70,6 +70,9 @@ _RESULTS: Final = MappingProxyType(
 )
 """Actions whose response has a status for each item, and where."""
 
+_LONGEST_CODE: Final = 100
+"""Characters of a CALLERROR's code, which may be anything, where there is no room."""
+
 _EVENT_IDS: Final = UUID("0f4c8a4e-5d0e-4f5b-9d3c-6f1f5f0b7a11")
 """The name space (RFC 9562 section 5.5) of event ids that a repetition has to give again."""
 
@@ -193,6 +196,20 @@ def _says_yes(action: str, response: Payload) -> bool:
         results, status = _RESULTS[action]
         return all(each.get(status) in _YES for each in response[results])
     return response.get("status", "Accepted") in _YES
+
+
+def without_response(value: bytes, reason: str) -> bytes:
+    """The event ``value``, with what the charge point said left out for ``reason``; as it is if there is nothing to."""
+    event = orjson.loads(value)
+    payload = event["payload"]
+    response = payload.get("response")
+    if not response or "responseOmitted" in payload:
+        return value
+    kept: Payload = {}
+    if event["eventType"] == "CommandRejected":
+        kept = {"errorCode": response["errorCode"][:_LONGEST_CODE], "errorDetails": {}}
+    payload.update(response=kept, responseOmitted=reason)
+    return orjson.dumps(event)
 
 
 def event_key(command: Command | CommandInvalid) -> bytes:

@@ -3,6 +3,9 @@
 A record that failed may have arrived all the same: the client towards Kafka had to be renewed, or the confirmation was
 lost. The final event of a command must not come twice, so before it is handed over again the topic is searched for it.
 Other events may come twice then; they keep their eventId.
+
+A final event that Kafka refuses, because the topic takes no record of that size, goes without what the charge point
+said: that the command has ended matters more.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ocpp_gateway.clock import Clock
+from ocpp_gateway.commands.outcome import without_response
 from ocpp_gateway.commands.states import Final as FinalEvent
 from ocpp_gateway.commands.tasks import Tasks
 from ocpp_gateway.errors import BusUnavailable
@@ -29,6 +33,9 @@ EVENTS_TOPIC: Final = "ocpp.command.events"
 _RETRY_SECONDS: Final = 2.0
 _MAX_UNAWAITED: Final = 10_000
 """Events that nobody waits for and that wait themselves; of more the oldest go."""
+
+_MAX_REFUSALS: Final = 3
+"""So often a final event is handed over again: brokers refuse all of a batch that is too large for the topic."""
 
 _CLOCK_SKEW_MS: Final = 60_000
 _LOG_SECONDS: Final = 300.0
@@ -68,6 +75,8 @@ class _Event:
     is_final: bool = False
     is_doubtful: bool = False
     """It may be in the topic."""
+
+    refusals: int = 0
 
 
 @define(eq=False, kw_only=True)
@@ -136,7 +145,7 @@ class CommandEvents:
             )
         except BusUnavailable as error:
             if error.permanent:
-                self._lose(event, error)
+                self._refused(event, error)
             else:
                 self._wait(event)
 
@@ -144,7 +153,7 @@ class CommandEvents:
         if error is None:
             self._has(event)
         elif error.permanent:
-            self._lose(event, error)
+            self._refused(event, error)
         else:
             event.is_doubtful = event.is_final
             self._wait(event)
@@ -153,9 +162,24 @@ class CommandEvents:
         if event.told is not None and not event.told.called:
             event.told.callback(None)
 
-    def _lose(self, event: _Event, error: BusUnavailable) -> None:
-        """Kafka will never take it; whoever waits must not do so for ever."""
-        log.warn(
+    def _refused(self, event: _Event, error: BusUnavailable) -> None:
+        """Kafka will not take it as it is; whoever waits must not do so for ever."""
+        event.refusals += 1
+        if event.is_final and event.refusals <= _MAX_REFUSALS:
+            shorter = without_response(event.value, error.reason)
+            if shorter != event.value:
+                log.warn(
+                    "The end of a command is told without the {size} bytes of its response: {problem}",
+                    event="event.shortened",
+                    reason=error.reason,
+                    problem=str(error),
+                    event_id=event.event_id,
+                    size=len(event.value) - len(shorter),
+                )
+            event.value = shorter
+            self._wait(event)
+            return
+        log.error(
             "An event about a command cannot be published: {problem}",
             event="event.lost",
             reason=error.reason,

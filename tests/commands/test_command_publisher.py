@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
 import pytest
 from command_parts import Topic
 from support.manual_clock import ManualClock
 from support.told_log import told
 from twisted.internet.defer import CancelledError, Deferred
 
+from ocpp_gateway.commands import outcome as outcomes
+from ocpp_gateway.commands.outcome import Outcome
 from ocpp_gateway.commands.publisher import CommandEvents
 from ocpp_gateway.commands.states import Final
 from ocpp_gateway.errors import BusQueueFull, BusUnavailable
+from ocpp_gateway.ocppj.frames import CallError
 from ocpp_gateway.routing.envelope import EventRecord
 
-VALUE = b'{"eventType":"CommandAccepted","correlationId":"c-1"}'
+VALUE = b'{"eventType":"CommandFailed","correlationId":"c-1","payload":{"reason":"outbox_full"}}'
 
 
 class Permanent(BusUnavailable):
@@ -129,11 +135,62 @@ def test_an_event_that_is_not_final_is_handed_over_again_without_a_search(
     assert topic.searches == []
 
 
-def test_one_that_kafka_never_takes_keeps_nobody_waiting(events: CommandEvents, topic: Topic) -> None:
-    topic.failures.append(Permanent("too large"))
-    told = Deferred.fromCoroutine(events.publish_final(final()))
-    assert told.called
+def test_one_that_kafka_never_takes_keeps_nobody_waiting(
+    events: CommandEvents, topic: Topic, clock: ManualClock
+) -> None:
+    topic.failures.extend([Permanent("too large")] * 4)
+    ended = Deferred.fromCoroutine(events.publish_final(final()))
+    with told() as lines:
+        for _ in range(3):
+            assert not ended.called
+            clock.advance(2.0)
+    assert ended.called
     assert ids(topic) == []
+    assert [(line["event"], line["log_level"].name) for line in lines] == [("event.lost", "error")]
+
+
+def test_one_that_is_not_final_is_given_up_at_once(events: CommandEvents, topic: Topic) -> None:
+    topic.failures.append(Permanent("refused"))
+    with told() as lines:
+        ended = Deferred.fromCoroutine(events.publish(b"CP-001", record()))
+    assert ended.called
+    assert ids(topic) == []
+    assert [line["event"] for line in lines] == ["event.lost"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("outcome", "left"),
+    [
+        (
+            outcomes.accepted("DataTransfer", {"status": "Accepted", "data": "x" * 5000}),
+            {"accepted": True, "response": {}, "responseOmitted": "kafka_unavailable"},
+        ),
+        (
+            outcomes.call_error(CallError("m", "InternalError", "d" * 300, {"errorCode": "x" * 5000})),
+            {
+                "error": "Rejected by charge point",
+                "reason": "call_error",
+                "response": {"errorCode": "InternalError", "errorDetails": {}},
+                "responseOmitted": "kafka_unavailable",
+            },
+        ),
+    ],
+    ids=["a CALLRESULT", "a CALLERROR"],
+)
+def test_one_that_is_too_large_goes_without_what_the_charge_point_said(
+    events: CommandEvents, topic: Topic, clock: ManualClock, outcome: Outcome, left: dict[str, Any], at_once: bool
+) -> None:
+    (topic.raises if at_once else topic.failures).append(Permanent("too large"))
+    value = orjson.dumps({"eventType": outcome.event_type, "correlationId": "c-1", "payload": outcome.payload})
+    with told() as lines:
+        ended = Deferred.fromCoroutine(events.publish_final(Final("e-1", b"CP-001", value, final().headers)))
+        clock.advance(2.0)
+    assert ended.called
+    ((event_id, event),) = topic.records
+    assert (event_id, event) == ("e-1", {**orjson.loads(value), "payload": left})
+    assert [(line["event"], line["log_level"].name) for line in lines] == [("event.shortened", "warn")]
+    assert topic.searches == []
 
 
 def test_events_that_nobody_waits_for_are_kept_up_to_a_limit(

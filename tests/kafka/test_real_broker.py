@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +13,15 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from support.kafka_broker import KafkaBroker
 from support.kafka_reader import read_topic
+from support.told_log import told as told_log
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from ocpp_gateway.clock import SystemClock
+from ocpp_gateway.commands.publisher import CommandEvents
+from ocpp_gateway.commands.states import Final
 from ocpp_gateway.errors import BusUnavailable
 
 pytestmark = pytest.mark.kafka_broker
@@ -121,6 +126,38 @@ async def test_a_record_larger_than_the_brokers_limit_is_refused_for_good(broker
         assert failure is not None
         assert failure.reason == "kafka_record_too_large"
         assert await publish(producer, topic, b"small") is None
+
+
+async def test_where_a_topic_takes_only_small_records_each_command_is_told_of_all_the_same(
+    broker, topic, producing, quiet
+):
+    admin = AdminClient({"bootstrap.servers": broker.brokers})
+    admin.create_topics([NewTopic(topic, 1, 1, config={"max.message.bytes": "3000"})])[topic].result(30)
+
+    async def search(event_ids: set[str], since_ms: int) -> set[str]:
+        raise AssertionError("what was refused is not there")
+
+    def final(number: int, response: dict[str, str]) -> Final:
+        event = {"eventType": "CommandAccepted", "payload": {"accepted": True, "response": response}}
+        return Final(f"e-{number}", b"CP-001", json.dumps(event).encode(), [("ce_id", b"e-%d" % number)])
+
+    # All in one batch, which the broker refuses as a whole.
+    told = [
+        final(0, {"status": "Accepted", "data": "x" * 5000}),
+        *(final(each, {"status": "Accepted"}) for each in (1, 2)),
+    ]
+    async with producing(broker.brokers, log=quiet.log, topics=(topic,)) as producer:
+        await producer.check(30.0)
+        events = CommandEvents(bus=producer, topic=topic, search=search, clock=SystemClock(reactor))
+        with told_log() as lines:
+            await gatherResults([Deferred.fromCoroutine(events.publish_final(each)) for each in told])
+    read = {
+        dict(each.headers)["ce_id"]: json.loads(each.value)["payload"] for each in read_topic(broker.brokers, topic)
+    }
+    assert read.pop(b"e-0") == {"accepted": True, "response": {}, "responseOmitted": "kafka_record_too_large"}
+    assert set(read) == {b"e-1", b"e-2"}
+    assert [event["event"] for event in lines if event["event"] == "event.lost"] == []
+    assert quiet.at_least("error") == []
 
 
 def test_the_command_runs_another_with_a_broker_and_ends_as_it_did():
