@@ -4,8 +4,8 @@ A record that failed may have arrived all the same: the client towards Kafka had
 lost. The final event of a command must not come twice, so before it is handed over again the topic is searched for it.
 Other events may come twice then; they keep their eventId.
 
-A final event that Kafka refuses, because the topic takes no record of that size, goes without what the charge point
-said: that the command has ended matters more.
+A final event that Kafka refuses, because it is larger than the topic allows, mostly, goes without what the charge
+point said: that the command has ended matters more.
 """
 
 from __future__ import annotations
