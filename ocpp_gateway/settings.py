@@ -126,7 +126,10 @@ class Settings:
         604_800, whole(60, 31_536_000), "How long the audit record of a command is kept in Redis."
     )
     command_idempotency_ttl_seconds: int = _setting(
-        86_400, whole(600, 31_536_000), "How long a commandId that comes again is recognised."
+        # A record that is done may come again as long as an earlier one is not: for two hours, with its longest times.
+        86_400,
+        whole(10_800, 31_536_000),
+        "How long a commandId that comes again is recognised.",
     )
 
     ocpp_csms_actions: tuple[str, ...] = _setting(

@@ -229,13 +229,14 @@ def wire(
         vanished=vanished,
         connections=lambda: len(sessions),
     )
+    # The others need as long as we do to find a Redis that is back.
+    patience = max(settings.node_heartbeat_seconds, min(settings.node_ttl_seconds, _SWEEP_PATIENCE))
     sweeper = Sweeper(
         client=redis,
         clock=clock,
         node_id=settings.node_id,
         interval=settings.node_heartbeat_seconds,
-        # The others need as long as we do to find a Redis that is back.
-        patience=max(settings.node_heartbeat_seconds, min(settings.node_ttl_seconds, _SWEEP_PATIENCE)),
+        patience=patience,
         born_ms=started_at_ms,
         lost=lost.tell,
     )
@@ -302,6 +303,7 @@ def wire(
         secrets=door.secrets,
         registration=registrations or EveryoneAccepted(),
         started_at=lease.started_at,
+        patience_seconds=patience,
         schemas=schemas,
         stamps=stamps,
         metrics=metrics,

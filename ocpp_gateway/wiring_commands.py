@@ -16,6 +16,7 @@ from ocpp_gateway.commands.executor import Executor
 from ocpp_gateway.commands.finals import Finals
 from ocpp_gateway.commands.origins import Handovers
 from ocpp_gateway.commands.parking import Parking
+from ocpp_gateway.commands.patience import Patience
 from ocpp_gateway.commands.publisher import EVENTS_TOPIC, CommandBusWriter, CommandEvents
 from ocpp_gateway.commands.recovery import Recovery
 from ocpp_gateway.commands.sessions import Registration
@@ -73,6 +74,7 @@ class Commands:
     sessions: Sessions
     polling: Periodic
     sweeping: Periodic
+    patience: Patience
 
     def start(self) -> None:
         """Begin, when the node's lease is held and charge points may connect."""
@@ -83,6 +85,7 @@ class Commands:
 
     def redis_changed(self, connected: bool) -> None:
         """Without Redis no command can be begun."""
+        self.patience.redis_changed(connected)
         if self.consumer is None:
             return
         if connected:
@@ -137,6 +140,7 @@ def wire_commands(
     secrets: CredentialChanges,
     registration: Registration,
     started_at: str,
+    patience_seconds: float,
     schemas: Schemas,
     stamps: EventStamps,
     metrics: Metrics,
@@ -144,7 +148,10 @@ def wire_commands(
     clock: Clock,
     reactor: Any,
 ) -> Commands:
-    """Every object that carries commands out, and who knows whom. ``started_at``: as the node's lease tells it."""
+    """Every object that carries commands out, and who knows whom. ``started_at``: as the node's lease tells it.
+
+    ``patience_seconds``: for how long after Redis was away missing leases say nothing.
+    """
     process = Process(settings.node_id, started_at)
     store = RedisCommands(
         client=redis,
@@ -156,7 +163,8 @@ def wire_commands(
     search = partial(_search, kafka, f"{settings.kafka_group_id}{_SEARCH_GROUP_SUFFIX}", reactor)
     events = CommandEvents(bus=bus, topic=EVENTS_TOPIC, search=search, clock=clock)
     finals = Finals(store=store, events=events, counters=metrics, stamps=stamps, clock=clock, process=process)
-    recovery = Recovery(store=store, finals=finals, clock=clock)
+    patience = Patience(clock, patience_seconds)
+    recovery = Recovery(store=store, finals=finals, clock=clock, patience=patience)
     executor = Executor(
         store=store,
         sessions=sessions,
@@ -186,6 +194,7 @@ def wire_commands(
         finals=finals,
         recovery=recovery,
         clock=clock,
+        patience=patience,
         finished=lambda record: _finished(commands, record),
         default_timeout=settings.ocpp_command_timeout,
     )
@@ -226,6 +235,7 @@ def wire_commands(
             interval=_POLL_SECONDS,
             action=parking.sweep,
         ),
+        patience=patience,
     )
     return commands
 

@@ -24,6 +24,7 @@ from ocpp_gateway.commands.driving import Driver, ParkingLot
 from ocpp_gateway.commands.finals import Finals
 from ocpp_gateway.commands.flights import CommandRecord, Flight, Queue
 from ocpp_gateway.commands.origins import Taker
+from ocpp_gateway.commands.patience import Patience
 from ocpp_gateway.commands.recovery import Recovery
 from ocpp_gateway.commands.request import Command, CommandInvalid, parse
 from ocpp_gateway.commands.states import CommandBus, CommandStore, Process, Taking, Verdict
@@ -50,6 +51,7 @@ class Dispatcher:
     finals: Finals
     recovery: Recovery
     clock: Clock
+    patience: Patience
     finished: Callable[[Any], object]
     default_timeout: float
     _flights: dict[str, Flight] = field(factory=dict, init=False)
@@ -79,6 +81,7 @@ class Dispatcher:
             finals=self.finals,
             clock=self.clock,
             tasks=self._tasks,
+            patience=self.patience,
         )
 
     def __len__(self) -> int:
@@ -91,9 +94,12 @@ class Dispatcher:
         """Records have come, in the order of their partition."""
         for record in records:
             flight = self._flights.get(record.source)
-            if flight is not None:
+            if flight is not None and flight.record.value == record.value:
                 flight.record = record  # delivered again, while it is still under way here
-            elif not self._is_stopping:
+                continue
+            if flight is not None:  # the topic was made anew, and counts from 0 again
+                self._drop(flight)
+            if not self._is_stopping:
                 self._receive(record)
 
     def revoked(self, partitions: Iterable[int]) -> None:

@@ -24,6 +24,7 @@ from ocpp_gateway.commands.flights import Flight
 from ocpp_gateway.commands.origins import Taker
 from ocpp_gateway.commands.outcome import Outcome, event_key, event_record
 from ocpp_gateway.commands.parking import Parked
+from ocpp_gateway.commands.patience import Patience
 from ocpp_gateway.commands.request import Command
 from ocpp_gateway.commands.states import CommandBus, CommandState, CommandStore, Owner, Stage
 from ocpp_gateway.commands.tasks import Tasks
@@ -64,6 +65,7 @@ class Driver:
     finals: Finals
     clock: Clock
     tasks: Tasks
+    patience: Patience
 
     async def drive(self, flight: Flight, owner: Owner | None) -> None:
         """Until it is done, or parked, or over. ``owner``: who had its charge point when it was begun."""
@@ -90,11 +92,14 @@ class Driver:
                 is_known = False
                 if flight.is_over or flight.stage is not Stage.OPEN or flight.taken_at is not None:
                     continue
-                if owner is None:
-                    if await self._is_parked(flight):
-                        return
-                else:
+                if owner is not None:
+                    if flight.queue.recall(flight, owner.process, ours=self.finals.process):
+                        continue
                     await self._hand_over(flight, owner)
+                elif self.patience.is_needed:
+                    await flight.bell.wait(min(_AGAIN_SECONDS, flight.seconds_left))
+                elif await self._is_parked(flight):
+                    return
 
     async def _hand_over(self, flight: Flight, owner: Owner) -> None:
         flight.attempts += 1

@@ -102,7 +102,7 @@ class Flight:
         """It is in an outbox of ``process``; None: of this one."""
         self.refusals = 0
         self.taken_at, self.taken_by = self.clock.monotonic(), process
-        self.queue.leave(self)
+        self.queue.handed_over(self)
         self.bell.ring()
 
     def refused(self) -> None:
@@ -135,10 +135,13 @@ class Queue:
     """How many are under way, waiting or not."""
 
     _current: Flight | None = field(default=None, init=False)
+    _handed_over: set[Flight] = field(factory=set, init=False)
     _waiting: list[tuple[int, Flight]] = field(factory=list, init=False)
 
     async def turn(self, flight: Flight) -> None:
         """Returns when it is the turn of ``flight``, or it is too late to send it, or it left."""
+        if self._current is flight and self._waiting and self._waiting[0][0] < flight.number:
+            self.leave(flight)  # an earlier one has come back
         if self._current is flight or flight.is_over:
             return
         if self._current is None:
@@ -153,8 +156,30 @@ class Queue:
             if timer.active():
                 timer.cancel()
 
+    def handed_over(self, flight: Flight) -> None:
+        """``flight`` is in an outbox."""
+        self.leave(flight)
+        self._handed_over.add(flight)
+
+    def recall(self, flight: Flight, owner: Process, *, ours: Process) -> bool:
+        """``owner`` has the charge point now: earlier ones in another's outbox will not go out from there.
+
+        True: there are such, they take their turn again, and ``flight`` has to wait for it behind them.
+        """
+        earlier = [
+            each
+            for each in self._handed_over
+            if each.number < flight.number and each.taken_at is not None and (each.taken_by or ours) != owner
+        ]
+        for each in earlier:
+            each.refused()
+        if earlier:
+            self.leave(flight)
+        return bool(earlier)
+
     def leave(self, flight: Flight) -> None:
         """``flight`` needs its turn no more, or does not wait for it."""
+        self._handed_over.discard(flight)
         turn, flight.turn = flight.turn, None
         if turn is not None:
             self._waiting.remove((flight.number, flight))

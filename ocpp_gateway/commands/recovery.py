@@ -4,7 +4,7 @@ A command that it has sent, or was about to send, is not sent again: nobody know
 final event that it has stored is published, unless the topic has it.
 
 A lease may be missing for a moment although its node lives, when Redis was restarted without its data. So a process is
-dead when it is found so twice.
+dead when it is found so twice, and not just after Redis was away (``patience``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from ocpp_gateway.clock import Clock
 from ocpp_gateway.commands import outcome
 from ocpp_gateway.commands.finals import Finals
+from ocpp_gateway.commands.patience import Patience
 from ocpp_gateway.commands.request import Command
 from ocpp_gateway.commands.states import CommandState, CommandStore, Process, Stage
 from ocpp_gateway.commands.tasks import Bell, Tasks
@@ -34,6 +35,7 @@ class Recovery:
     store: CommandStore
     finals: Finals
     clock: Clock
+    patience: Patience
     _looked_after: set[str] = field(factory=set, init=False)
     _tasks: Tasks = field(init=False)
 
@@ -74,7 +76,8 @@ class Recovery:
                     self._looked_after.discard(left.command.command_id)
 
     async def _dead(self, processes: set[Process]) -> set[Process]:
-        return processes - await self._tasks.until_redis(lambda: self.store.is_alive(processes))
+        alive = await self._tasks.until_redis(lambda: self.store.is_alive(processes))
+        return set() if self.patience.is_needed else processes - alive
 
     async def _end(self, left: _Left) -> None:
         command = left.command

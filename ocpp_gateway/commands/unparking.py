@@ -42,6 +42,9 @@ class Unparking:
     """What came for a session while its parked commands are looked for, by commandId. Those who handed it over do not
     go on before they are told, so it is little."""
 
+    _once_more: set[ExecutingSession] = field(factory=set, init=False)
+    """Of these, sessions for which it is to be looked for again: something may have been parked meanwhile."""
+
     _is_stopped: bool = field(default=False, init=False)
     _tasks: Tasks = field(init=False)
 
@@ -92,7 +95,9 @@ class Unparking:
 
     async def _recheck(self, sessions: list[ExecutingSession]) -> None:
         for session in sessions:
-            if session not in self._behind:
+            if session in self._behind:
+                self._once_more.add(session)
+            else:
                 self._fresh.discard(session)
                 self._behind[session] = {}
                 await self._unpark(session)
@@ -135,9 +140,14 @@ class Unparking:
             behind, self._behind[session] = self._behind.get(session, {}), {}
             for command, origin in behind.values():
                 origin.not_here(command.command_id)
-        else:
-            for command, origin in self._behind.pop(session, {}).values():
-                self.take(command, origin)
+            return
+        behind, is_once_more = self._behind.pop(session, {}), session in self._once_more
+        self._once_more.discard(session)
+        if is_once_more and self._is_here(session):
+            self._begin(session, behind)
+            return
+        for command, origin in behind.values():
+            self.take(command, origin)
 
     def _is_here(self, session: ExecutingSession) -> bool:
         return self.executor.sessions.find(session.station.caller.charge_point_id) is session

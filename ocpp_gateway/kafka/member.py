@@ -81,6 +81,7 @@ class GroupMember:
         self._topic_seen = topic_seen
         self._partitions: set[int] = set()
         self._is_paused = False
+        self._is_full = False
         self._is_leaving = False
         self._is_over = False
         self._stored: dict[int, int] = {}
@@ -170,10 +171,14 @@ class GroupMember:
 
     def _pause_or_go_on(self, hold: bool) -> None:
         unfinished = self._offsets.unfinished
-        if not self._is_paused and (hold or unfinished >= self._max_in_flight):
+        if unfinished >= self._max_in_flight:
+            self._is_full = True
+        elif unfinished <= self._max_in_flight * _GO_ON_AT:
+            self._is_full = False
+        if not self._is_paused and (hold or self._is_full):
             self._is_paused = True
             self._consumer.pause(self._places(self._partitions))
-        elif self._is_paused and not hold and unfinished <= self._max_in_flight * _GO_ON_AT:
+        elif self._is_paused and not hold and not self._is_full:
             self._is_paused = False
             self._consumer.resume(self._places(self._partitions))
 

@@ -17,6 +17,7 @@ from ocpp_gateway.commands.executor import Executor
 from ocpp_gateway.commands.finals import Finals
 from ocpp_gateway.commands.origins import Handovers
 from ocpp_gateway.commands.parking import Parking
+from ocpp_gateway.commands.patience import Patience
 from ocpp_gateway.commands.publisher import CommandEvents
 from ocpp_gateway.commands.recovery import Recovery
 from ocpp_gateway.commands.request import Command
@@ -163,7 +164,8 @@ class CommandNode:
         self.finals = Finals(
             store=store, events=self.events, counters=self.tally, stamps=STAMPS, clock=clock, process=process
         )
-        self.recovery = Recovery(store=store, finals=self.finals, clock=clock)
+        self.patience = Patience(clock, 10.0)
+        self.recovery = Recovery(store=store, finals=self.finals, clock=clock, patience=self.patience)
         self.executor = Executor(
             store=store,
             sessions=self,
@@ -194,6 +196,7 @@ class CommandNode:
             finals=self.finals,
             recovery=self.recovery,
             clock=clock,
+            patience=self.patience,
             finished=finished,
             default_timeout=15.0,
         )

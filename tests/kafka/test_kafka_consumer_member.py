@@ -20,9 +20,12 @@ from ocpp_gateway.kafka.records import ReceivedRecord
 
 
 class Turned:
-    """Finishes each record before the turn that brought it is over."""
+    """Finishes each record before the turn that brought it is over, or none."""
 
-    def __init__(self, config: KafkaConfig, group_id: str, topic: str) -> None:
+    def __init__(
+        self, config: KafkaConfig, group_id: str, topic: str, *, max_in_flight: int = 100, finishes: bool = True
+    ) -> None:
+        self._finishes = finishes
         self.values: list[int] = []
         self.partitions: set[int] = set()
         self._offsets = Offsets()
@@ -31,7 +34,7 @@ class Turned:
             config.consumer_properties(group_id),
             topic,
             offsets=self._offsets,
-            max_in_flight=100,
+            max_in_flight=max_in_flight,
             clock=clock,
             client_log=ClientLog(call_from_thread=reactor.callFromThread, clock=clock, log=Logger()),
             received=self._received,
@@ -43,7 +46,8 @@ class Turned:
     def _received(self, records: list[ReceivedRecord]) -> None:
         for record in records:
             self.values.append(int(record.value or b""))
-            self._offsets.finished(record.partition, record.offset, record.assignment)
+            if self._finishes:
+                self._offsets.finished(record.partition, record.offset, record.assignment)
 
 
 @pytest.fixture
@@ -90,3 +94,32 @@ async def test_what_was_finished_before_a_partition_went_comes_to_nobody_again(c
 
     received, written = await deferToThread(stream_through_a_rebalance)
     assert received == list(range(written))
+
+
+async def test_after_a_moment_on_hold_reading_goes_on_whatever_is_unfinished(config, topic):
+    """It was not full, so nothing has to be finished first: that may take as long as silent charge points are given."""
+
+    def hold() -> list[int]:
+        reader = Turned(config, f"test-{uuid.uuid4()}", topic, max_in_flight=10, finishes=False)
+        producer = Producer({"bootstrap.servers": config.brokers})
+
+        def write(*numbers: int) -> None:
+            for number in numbers:
+                producer.produce(topic, b"%d" % number, b"CP-001")
+            assert producer.flush(20.0) == 0
+
+        write(*range(7))
+        reader.member.join()
+        while len(reader.values) < 7:
+            reader.member.turn(hold=False)
+        reader.member.turn(hold=True)
+        write(7)
+        turns = 0
+        while len(reader.values) < 8 and turns < 100:
+            reader.member.turn(hold=False)
+            turns += 1
+        reader.member.leave(10.0)
+        producer.close()
+        return reader.values
+
+    assert await deferToThread(hold) == list(range(8))
