@@ -192,6 +192,12 @@ def test_it_starts_and_stops_by_command(redis_url: str, gateway: Gateway, exampl
         example.types(f"reset {charge_point_id}")
         example.says(f"CommandAccepted {charge_point_id}", times=3)
         told("StationBooted", after=stopped["epoch"])
+        back_end.wait_for(  # which reads that topic by itself, and may be behind the example
+            lambda event: (
+                (event.get("chargePointId"), event["eventType"]) == (charge_point_id, "CommandAccepted")
+                and event["payload"]["commandType"] == "Reset"
+            )
+        )
         ends = [event for event in back_end.events if event["eventType"].startswith("Command")]
         kinds = [event["eventType"] for event in ends if event["chargePointId"] == charge_point_id]
         assert kinds == ["CommandDispatched", "CommandAccepted"] * 3
