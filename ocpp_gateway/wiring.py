@@ -28,7 +28,8 @@ from ocpp_gateway.redis.flooding import FloodStore
 from ocpp_gateway.redis.identities import Identities
 from ocpp_gateway.redis.lost import LostSessions
 from ocpp_gateway.redis.nodes import NodeLease
-from ocpp_gateway.redis.ownership import Ownership, Superseded
+from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership_results import Superseded
 from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.refreshing import Refresher
 from ocpp_gateway.redis.sessions import SessionRecord
@@ -172,6 +173,7 @@ def wire(
         session_ttl=settings.session_ttl_seconds,
         reconnects=policies.reconnect_rate(settings),
         orphaned=lambda: refresher.run_now(),  # noqa: PLW0108 - it is made further down
+        restored=lambda records: commands.restored(records),  # noqa: PLW0108 - they are made further down
     )
     lost = LostSessions(presence=presence, stamps=stamps, count=metrics.session_lost, node_id=settings.node_id)
     claims = Claims(ownership, settings.node_id, security, cooldown, lost.tell, started_at_ms)

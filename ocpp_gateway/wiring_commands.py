@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +33,7 @@ from ocpp_gateway.redis.bus_messages import BusMessage, CommandDone, CommandHand
 from ocpp_gateway.redis.command_bus import RedisCommandBus
 from ocpp_gateway.redis.commands import RedisCommands
 from ocpp_gateway.redis.periodic import Periodic
+from ocpp_gateway.redis.sessions import SessionRecord
 from ocpp_gateway.routing.stamps import EventStamps
 from ocpp_gateway.session.registry import Sessions
 from ocpp_gateway.settings import Settings
@@ -96,6 +97,11 @@ class Commands:
     def recheck(self) -> None:
         """Others took this node for dead, or Redis lost its data: somebody may have parked what could be sent."""
         self.unparking.recheck(self.sessions)
+
+    def restored(self, records: Iterable[SessionRecord]) -> None:
+        """Redis had lost the records of these sessions of this node, so others did not find them."""
+        found = (self.sessions.find(record.charge_point_id) for record in records)
+        self.unparking.recheck(session for session in found if session is not None)
 
     def heard(self, message: BusMessage) -> None:
         """A word of another node; those about something else are passed over."""

@@ -65,7 +65,7 @@ class Unparking:
             self._begin(session, {})
 
     def recheck(self, sessions: Iterable[ExecutingSession]) -> None:
-        """Others took this node for dead for a while, so something may have been parked although it is here."""
+        """Others could not find them for a while, so something may have been parked although they are here."""
         self._tasks.run(self._recheck(list(sessions)))
 
     def take(self, command: Command, origin: Origin) -> None:
@@ -97,8 +97,7 @@ class Unparking:
         for session in sessions:
             if session in self._behind:
                 self._once_more.add(session)
-            else:
-                self._fresh.discard(session)
+            elif session not in self._fresh:
                 self._behind[session] = {}
                 await self._unpark(session)
 

@@ -11,7 +11,8 @@ from ocpp_gateway.adapters.answers import Caller
 from ocpp_gateway.flood.cooldown import LogCooldown
 from ocpp_gateway.flood.errors import ReconnectsLimited
 from ocpp_gateway.ocppj.versions import OcppVersion
-from ocpp_gateway.redis.ownership import Claim, Ownership
+from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership_results import Claim
 from ocpp_gateway.redis.sessions import SessionRecord
 from ocpp_gateway.routing.security import SecurityEvents
 from ocpp_gateway.session.session import Session

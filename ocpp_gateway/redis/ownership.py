@@ -21,12 +21,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
@@ -39,6 +38,7 @@ from ocpp_gateway.redis.flooding import KNOWN_PAIR_SECONDS, gcra_arguments, know
 from ocpp_gateway.redis.identities import profile_key
 from ocpp_gateway.redis.nodes import KNOWN_NODES, lease_key
 from ocpp_gateway.redis.owed import Owed, OwedReleases
+from ocpp_gateway.redis.ownership_results import Claim, Release, Superseded
 from ocpp_gateway.redis.profiles import SessionProfiles
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.sessions import (
@@ -59,40 +59,6 @@ _BATCH = 100
 _Result = TypeVar("_Result")
 
 
-@frozen
-class Claim:
-    """A session that is ours now. ``record`` has the epoch."""
-
-    record: SessionRecord
-    previous: SessionRecord | None
-    """The session that this one replaced, if its record could be read."""
-
-    previous_alive: bool
-    """Whether the node of ``previous`` is alive: then this may be a take-over from a live connection."""
-
-    @property
-    def epoch(self) -> int:
-        """The new session's epoch."""
-        return self.record.epoch
-
-
-@frozen
-class Superseded:
-    """A session of ours that another connection has taken over."""
-
-    charge_point_id: str
-    epoch: int
-    by: SessionRecord | None
-
-
-class Release(StrEnum):
-    """What became of a release."""
-
-    DELETED = "deleted"
-    NOT_OURS = "not_ours"  # nothing there, or a newer session
-    OWED = "owed"  # Redis did not answer; settle() will try again
-
-
 @define(eq=False, kw_only=True)
 class Ownership:
     """The session records of this node.
@@ -100,7 +66,8 @@ class Ownership:
     ``session_ttl``: seconds a record outlives its last refresh; refresh at least three times in it. ``max_owed``
     releases are remembered; of more, the oldest are left to expire. ``reconnects``: how often a charge point may claim
     a session, in the whole cluster; None: at any rate. ``orphaned`` is called when a release took the record away from
-    an older session that lives on: the next refresh writes it again, and should come soon.
+    an older session that lives on: the next refresh writes it again, and should come soon. ``restored`` is told which
+    records a refresh has written that Redis did not have, or may not have had: nobody found these charge points.
     """
 
     client: RedisClient
@@ -109,6 +76,7 @@ class Ownership:
     max_owed: int = 100_000
     reconnects: Rate | None = None
     orphaned: Callable[[], None] = lambda: None
+    restored: Callable[[Sequence[SessionRecord]], None] = lambda records: None
     _held: dict[str, tuple[int, ...]] = field(factory=dict, init=False)
     _owed: OwedReleases = field(init=False)
     _running: set[Deferred[Any]] = field(factory=set, init=False)
@@ -117,6 +85,9 @@ class Ownership:
 
     _claimed_meanwhile: set[str] = field(factory=set, init=False)
     """Charge points with a claim on its way at some moment since the refresh in flight was sent."""
+
+    _unsure: set[str] = field(factory=set, init=False)
+    """Charge points whose records a refresh without an answer may have restored, until a round has ended well."""
 
     _in_flight: frozenset[tuple[str, int]] = field(default=frozenset(), init=False)
     _landing: list[Deferred[None]] = field(factory=list, init=False)
@@ -194,6 +165,7 @@ class Ownership:
             held = [record for record in batch if record.epoch == self._newest(record.charge_point_id)]
             if held:
                 superseded += await self._refresh(held)
+        self._unsure.clear()
         await self.settle()
         return superseded
 
@@ -320,7 +292,12 @@ class Ownership:
         self._in_flight = frozenset((record.charge_point_id, record.epoch) for record in records)
         self._claimed_meanwhile = set(self._claiming)
         flight = Deferred.fromCoroutine(self.client.run(self._refresh_script, keys, arguments))
-        found: list[Any] = await shielded(flight.addBoth(self._landed))
+        try:
+            answer: tuple[list[Any], list[int]] = await shielded(flight.addBoth(self._landed))
+        except StoreUnavailable:
+            self._unsure.update(record.charge_point_id for record in records)
+            raise
+        found, were_missing = answer
         for record in records:
             self._profiles.refreshed(record)
         places = [records[place - 1] for place in found[::2]]
@@ -328,6 +305,10 @@ class Ownership:
             Superseded(record.charge_point_id, record.epoch, SessionRecord.parse(raw))
             for record, raw in zip(places, found[1::2], strict=True)
         ]
+        missing = {records[place - 1].charge_point_id for place in were_missing} | self._unsure
+        missing -= {lost.charge_point_id for lost in superseded}
+        if missing and (restored := [record for record in records if record.charge_point_id in missing]):
+            self.restored(restored)
         return [lost for lost in superseded if not self._is_claimed_here(lost)]
 
     def _is_claimed_here(self, lost: Superseded) -> bool:

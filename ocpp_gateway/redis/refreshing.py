@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from attrs import define, field
 
 from ocpp_gateway.clock import Clock
-from ocpp_gateway.redis.ownership import Ownership, Superseded
+from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership_results import Superseded
 from ocpp_gateway.redis.periodic import Periodic
 from ocpp_gateway.redis.sessions import SessionRecord
 

@@ -157,6 +157,17 @@ def test_what_was_parked_while_its_node_was_taken_for_dead_is_found_again() -> N
     assert site.topic.finals("c-1")[0]["eventType"] == "CommandAccepted"
 
 
+def test_one_that_has_only_just_connected_is_asked_nothing_before_its_first_answer() -> None:
+    site = Site("ab")
+    give(site, 1)
+    session = site.connect("b")
+    site["b"].unparking.recheck([session])
+    assert session.sent == []
+    site["b"].unparking.settled(session)
+    session.answer(ACCEPTED)
+    assert site.topic.finals("c-1")[0]["eventType"] == "CommandAccepted"
+
+
 def test_one_whose_outbox_is_full_keeps_no_other_waiting_then() -> None:
     site = Site("ab")
     full, other = site.connect("b", max_waiting=1), site.connect("b", "CP-002")

@@ -252,6 +252,27 @@ def test_one_in_the_outbox_waits_on_when_the_connection_ends(
         assert requester.outcome(waits) == ("CommandAccepted", None)
 
 
+def test_parked_while_redis_had_lost_the_session(charge_point_id: str) -> None:
+    """As after a failover to a replica that lacks the last writes: nobody finds the charge point, which is here."""
+    with EmbeddedRedis() as server, MockKafka() as kafka, Requester(kafka.brokers) as requester:
+        provision(server.url, charge_point_id)
+        with (
+            redis_py.Redis.from_url(server.url) as redis,
+            Gateway(server.url, kafka.brokers, SESSION_TTL_SECONDS="15") as gateway,
+            Caller(gateway.url(""), charge_point_id) as charger,
+        ):
+            charger.call("Heartbeat", {})
+            for number in range(5):
+                redis.delete(f"sessions:{charge_point_id}")
+                asked = requester.ask(charge_point_id, "DataTransfer", transfer(number), deliverWithinSec=60)
+                seen = requester.wait(asked, "CommandQueued", "CommandDispatched")
+                take(charger, number)
+                assert requester.outcome(asked) == ("CommandAccepted", None)
+                if seen["eventType"] == "CommandQueued":  # else the record was back before the command was read
+                    break
+            assert requester.types(asked) == DELIVERED
+
+
 def test_parked_ones_survive_their_gateway(charge_point_id: str) -> None:
     # With a Kafka of its own: two groups would each carry every command out.
     with EmbeddedRedis() as server, MockKafka() as kafka, Requester(kafka.brokers) as requester:

@@ -27,7 +27,8 @@ from ocpp_gateway.redis.claims import Claims
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.nodes import lease_key
-from ocpp_gateway.redis.ownership import Claim, Ownership, Release
+from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership_results import Claim, Release
 from ocpp_gateway.redis.sessions import SessionRecord
 
 PROFILE = "security-profiles:CP-001"

@@ -16,7 +16,8 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.nodes import lease_key
-from ocpp_gateway.redis.ownership import Claim, Ownership, Release
+from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership_results import Claim, Release
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.sessions import SessionRecord
 
@@ -206,6 +207,42 @@ async def test_after_a_loss_of_data_records_and_epochs_are_written_again(client:
     assert await ours.refresh([claim.record]) == []
     assert await client.get("sessions:CP-001") == claim.record.encode()
     assert (await node(client, "node-b").claim(record("node-b"))).epoch == 8
+
+
+async def test_it_is_told_which_records_were_not_there(client: RedisClient) -> None:
+    told: list[SessionRecord] = []
+    ours, theirs = node(client, "node-a", restored=told.extend), node(client, "node-b")
+    there, missing, taken = [(await ours.claim(record(number=number))).record for number in range(3)]
+    await client.delete("sessions:CP-001", "sessions:CP-002")
+    await theirs.claim(record("node-b", number=2, connected_at_ms=taken.connected_at_ms + 1000))
+    assert [lost.charge_point_id for lost in await ours.refresh([there, missing, taken])] == ["CP-002"]
+    assert told == [missing]
+    assert len(await ours.refresh([there, missing, taken])) == 1
+    assert told == [missing]
+
+
+async def test_a_record_that_may_not_have_been_there_is_told_too(own_server: EmbeddedRedis) -> None:
+    told: list[SessionRecord] = []
+    async with using(await connected_client(own_server.url, timeout=0.3)) as client:
+        ours = node(client, "node-a", restored=told.extend)
+        missing, released, taken = [(await ours.claim(record(number=number))).record for number in range(3)]
+        await ours.refresh([missing])  # now the server has the script
+        await client.delete("sessions:CP-000", "sessions:CP-001", "sessions:CP-002")
+        os.kill(own_server.pid, signal.SIGSTOP)
+        try:
+            await reason_of(ours.refresh([missing, released, taken]))
+        finally:
+            os.kill(own_server.pid, signal.SIGCONT)
+        await client.when_connected(10)
+        # Redis has carried it out all the same.
+        assert [(await stored(client, number) or {}).get("nodeId") for number in range(3)] == ["node-a"] * 3
+        await ours.release("CP-001", released.epoch)
+        await node(client, "node-b").claim(record("node-b", number=2))
+        assert told == []
+        assert [lost.charge_point_id for lost in await ours.refresh([missing, released, taken])] == ["CP-002"]
+        assert told == [missing]
+        assert await ours.refresh([missing]) == []
+        assert told == [missing]
 
 
 @pytest.mark.parametrize(("theirs_later", "winner"), [(True, "node-b"), (False, "node-a")])

@@ -13,7 +13,8 @@ from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.flooding import known_pair_key
 from ocpp_gateway.redis.identities import Identities
 from ocpp_gateway.redis.nodes import lease_key
-from ocpp_gateway.redis.ownership import Ownership, Release
+from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership_results import Release
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key
 

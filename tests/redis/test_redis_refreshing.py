@@ -9,7 +9,7 @@ from test_redis_ownership import node, record, stored
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.nodes import NodeLease
-from ocpp_gateway.redis.ownership import Superseded
+from ocpp_gateway.redis.ownership_results import Superseded
 from ocpp_gateway.redis.refreshing import Refresher
 from ocpp_gateway.redis.sessions import SessionRecord
 

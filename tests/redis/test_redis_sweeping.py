@@ -21,7 +21,8 @@ from ocpp_gateway.redis import sweeping
 from ocpp_gateway.redis.client import RedisClient
 from ocpp_gateway.redis.embedded import EmbeddedRedis
 from ocpp_gateway.redis.nodes import KNOWN_NODES, NodeLease, lease_key
-from ocpp_gateway.redis.ownership import Ownership, Release
+from ocpp_gateway.redis.ownership import Ownership
+from ocpp_gateway.redis.ownership_results import Release
 from ocpp_gateway.redis.scripts import Script
 from ocpp_gateway.redis.sessions import SessionRecord, node_sessions_key, node_taken_key, record_key
 from ocpp_gateway.redis.sweeping import Sweeper

@@ -4,12 +4,13 @@
 --       have taken from it (claim_session)
 -- ARGV: 1 seconds a record lives, 2 seconds a counter lives, 3 node id,
 --       then per session: record, epoch, connectedAtMs, security profile, charge point id
--- Gives: per session that another connection has: its place (from 1), that connection's record
+-- Gives: per session that another connection has: its place (from 1), that connection's record; then the places of the
+--        sessions whose records were not there
 --
 -- A higher epoch wins. Epochs start anew if Redis lost its data; of two records that this brought out of order the
 -- later connection wins. A security profile that Redis lost, or missed, is kept again.
 
-local superseded, ours_still = {}, {}
+local superseded, restored, ours_still = {}, {}, {}
 for place = 1, (#KEYS - 2) / 3 do
   local record_key, counter_key, profile_key = KEYS[3 * place - 2], KEYS[3 * place - 1], KEYS[3 * place]
   local ours, profile = ARGV[5 * place - 1], ARGV[5 * place + 2]
@@ -40,6 +41,7 @@ for place = 1, (#KEYS - 2) / 3 do
       redis.call('SET', profile_key, profile)
     end
     if not known then
+      restored[#restored + 1] = place
       redis.call('HDEL', KEYS[#KEYS], string.format('%.0f|%s', epoch, ARGV[5 * place + 3]))
     end
     if not known or redis.call('EXPIRE', counter_key, ARGV[2]) == 0 then
@@ -54,4 +56,4 @@ end
 if #ours_still > 0 then
   redis.call('SADD', KEYS[#KEYS - 1], unpack(ours_still))
 end
-return superseded
+return { superseded, restored }
