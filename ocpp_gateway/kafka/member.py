@@ -210,7 +210,10 @@ class GroupMember:
 
     def _commit_failed(self, error: KafkaError) -> None:
         if error.code() not in _REBALANCING:
-            self._client_log.warn("kafka.commit_failed", error.name(), f"offsets not committed yet: {error.str()}")
+            self._warn_of_commit(error, "offsets not committed yet")
+
+    def _warn_of_commit(self, error: KafkaError, consequence: str) -> None:
+        self._client_log.warn("kafka.commit_failed", error.name(), f"{consequence}: {error.str()}")
 
     def _places_at(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
@@ -238,8 +241,8 @@ class GroupMember:
         if last and not self._is_leaving:
             try:
                 consumer.commit(offsets=self._places_at(last), asynchronous=False)
-            except KafkaException as error:
-                self._commit_failed(error.args[0])
+            except KafkaException as error:  # also while the group settles: this time we do not make it again
+                self._warn_of_commit(error.args[0], "finished records come once more, to another member")
         consumer.incremental_unassign(places)
         self._give_up(partitions)
 

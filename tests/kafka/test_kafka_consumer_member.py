@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 from support.group_reader import quick_group
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
-from twisted.logger import Logger
+from twisted.logger import LogEvent, Logger
 
 from ocpp_gateway.clock import SystemClock
 from ocpp_gateway.kafka.client_log import ClientLog
@@ -28,6 +28,7 @@ class Turned:
         self._finishes = finishes
         self.values: list[int] = []
         self.partitions: set[int] = set()
+        self.logged: list[str] = []
         self._offsets = Offsets()
         clock = SystemClock(reactor)
         self.member = GroupMember(
@@ -36,12 +37,15 @@ class Turned:
             offsets=self._offsets,
             max_in_flight=max_in_flight,
             clock=clock,
-            client_log=ClientLog(call_from_thread=reactor.callFromThread, clock=clock, log=Logger()),
+            client_log=ClientLog(call_from_thread=reactor.callFromThread, clock=clock, log=Logger(observer=self._log)),
             received=self._received,
             assigned=self.partitions.update,
             revoked=self.partitions.difference_update,
             topic_seen=lambda count: None,
         )
+
+    def _log(self, event: LogEvent) -> None:
+        self.logged.append(event["event"])
 
     def _received(self, records: list[ReceivedRecord]) -> None:
         for record in records:
@@ -56,10 +60,8 @@ def config(brokers, tmp_path) -> KafkaConfig:
 
 
 async def test_what_was_finished_before_a_partition_went_comes_to_nobody_again(config, topic):
-    def stream_through_a_rebalance() -> tuple[list[int], int]:
-        group_id = f"test-{uuid.uuid4()}"
+    def stream_through_a_rebalance(topic: str, first: Turned, second: Turned) -> tuple[list[int], int]:
         producer = Producer({"bootstrap.servers": config.brokers})
-        first, second = Turned(config, group_id, topic), Turned(config, group_id, topic)
         written = 0
 
         def write() -> None:
@@ -92,7 +94,14 @@ async def test_what_was_finished_before_a_partition_went_comes_to_nobody_again(c
         assert first.partitions == second.partitions == set()
         return sorted(first.values + second.values), written
 
-    received, written = await deferToThread(stream_through_a_rebalance)
+    # On a busy machine the group begins to settle again while it settles, and may refuse the commit, which is said.
+    for attempt in range(4):
+        fresh, group_id = f"{topic}.{attempt}", f"test-{uuid.uuid4()}"
+        members = [Turned(config, group_id, fresh) for _ in range(2)]
+        received, written = await deferToThread(stream_through_a_rebalance, fresh, *members)
+        assert set(received) == set(range(written))
+        if not any("kafka.commit_failed" in member.logged for member in members):
+            break
     assert received == list(range(written))
 
 
