@@ -126,7 +126,8 @@ class Settings:
         604_800, whole(60, 31_536_000), "How long the audit record of a command is kept in Redis."
     )
     command_idempotency_ttl_seconds: int = _setting(
-        # A record that is done may come again as long as an earlier one is not: for two hours, with its longest times.
+        # A record that is done may come again as long as an earlier one of its partition is not: with the longest
+        # timeouts for two hours, behind commands that wait for a slow charge point for longer.
         86_400,
         whole(10_800, 31_536_000),
         "How long a commandId that comes again is recognised.",

@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 
 _COOLDOWN_ENTRIES = 10_000
 _SWEEP_PATIENCE = 10.0
+_REDIS_BACK_SECONDS = 6.0
+"""Until every node has found a Redis that is back: they try again at least every five."""
+
 _READMISSION_BURST_SECONDS = 1.0
 _HIGHEST_ID = 2**31 - 1
 _SECURITY_SHARE = 0.02
@@ -305,7 +308,7 @@ def wire(
         secrets=door.secrets,
         registration=registrations or EveryoneAccepted(),
         started_at=lease.started_at,
-        patience_seconds=patience,
+        patience_seconds=max(patience, _REDIS_BACK_SECONDS),
         schemas=schemas,
         stamps=stamps,
         metrics=metrics,

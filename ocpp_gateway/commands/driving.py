@@ -82,24 +82,37 @@ class Driver:
             elif flight.command.is_expired(int(self.clock.now() * 1000)):
                 await self._fail(flight, outcomes.failed("command_expired"))
             elif flight.taken_at is not None and flight.taken_at + _TAKEN_SECONDS > self.clock.monotonic():
-                await flight.bell.wait(min(_TAKEN_SECONDS, flight.seconds_left))
+                flight.queue.handed_over(flight)
+                if flight.taken_at is not None:  # else the next one, whose turn it was in there, has called it back
+                    await flight.bell.wait(min(_TAKEN_SECONDS, flight.seconds_left))
             else:
-                is_taken_elsewhere, flight.taken_at = flight.taken_at is not None, None
-                if not is_taken_elsewhere:
+                flight.taken_at = None
+                if not flight.queue.is_turn_of(flight):
                     await flight.queue.turn(flight)
+                    is_known = False
                 if not is_known:
                     owner = await self.tasks.until_redis(lambda: self.store.owner(flight.command.charge_point_id))
                 is_known = False
                 if flight.is_over or flight.stage is not Stage.OPEN or flight.taken_at is not None:
                     continue
-                if owner is not None:
-                    if flight.queue.recall(flight, owner.process, ours=self.finals.process):
-                        continue
-                    await self._hand_over(flight, owner)
-                elif self.patience.is_needed:
-                    await flight.bell.wait(min(_AGAIN_SECONDS, flight.seconds_left))
-                elif await self._is_parked(flight):
+                if not flight.queue.is_turn_of(flight):
+                    continue  # an earlier one has come back meanwhile
+                if await self._go_on(flight, owner):
                     return
+
+    async def _go_on(self, flight: Flight, owner: Owner | None) -> bool:
+        """It is its turn, and nobody has it. True: it is parked."""
+        if owner is None and self.patience.is_needed:
+            await flight.bell.wait(min(_AGAIN_SECONDS, flight.seconds_left))
+        elif owner is None and not flight.command.deliver_within_seconds:
+            await self._fail(flight, outcomes.failed("charge_point_offline"))
+        elif flight.queue.recall(flight, None if owner is None else owner.process, ours=self.finals.process):
+            pass  # these go first, to the same place
+        elif owner is None:
+            return await self._is_parked(flight)
+        else:
+            await self._hand_over(flight, owner)
+        return False
 
     async def _hand_over(self, flight: Flight, owner: Owner) -> None:
         flight.attempts += 1
@@ -118,9 +131,6 @@ class Driver:
 
     async def _is_parked(self, flight: Flight) -> bool:
         """The charge point is offline. True: the command waits for it. False: it has ended, or goes on otherwise."""
-        if not flight.command.deliver_within_seconds:
-            await self._fail(flight, outcomes.failed("charge_point_offline"))
-            return False
         parked = await self.parking.park(flight.command)
         if isinstance(parked, Outcome):
             await self._fail(flight, parked)

@@ -69,7 +69,7 @@ class Flight:
     """How often one of ours kept it from its end."""
 
     taken_at: float | None = None
-    """Monotonic; None: it is in no outbox, as far as we know."""
+    """Monotonic; None: it is in no outbox, as far as we know, or that has to be asked again."""
 
     taken_by: Process | None = None
     turn: Deferred[None] | None = None
@@ -102,7 +102,6 @@ class Flight:
         """It is in an outbox of ``process``; None: of this one."""
         self.refusals = 0
         self.taken_at, self.taken_by = self.clock.monotonic(), process
-        self.queue.handed_over(self)
         self.bell.ring()
 
     def refused(self) -> None:
@@ -128,7 +127,10 @@ class Flight:
 
 @define(eq=False)
 class Queue:
-    """The commands of one charge point: one at a time is decided on and handed over, the earliest first."""
+    """The commands of one charge point: one at a time is decided on and handed over, the earliest first.
+
+    That holds for who asks again, too. So whose turn it is knows of each earlier one: it is done with, or in an outbox.
+    """
 
     clock: Clock
     members: int = 0
@@ -138,12 +140,15 @@ class Queue:
     _handed_over: set[Flight] = field(factory=set, init=False)
     _waiting: list[tuple[int, Flight]] = field(factory=list, init=False)
 
+    def is_turn_of(self, flight: Flight) -> bool:
+        """Not any more, when an earlier one has come back."""
+        return self._current is flight and not (self._waiting and self._waiting[0][0] < flight.number)
+
     async def turn(self, flight: Flight) -> None:
         """Returns when it is the turn of ``flight``, or it is too late to send it, or it left."""
-        if self._current is flight and self._waiting and self._waiting[0][0] < flight.number:
-            self.leave(flight)  # an earlier one has come back
-        if self._current is flight or flight.is_over:
+        if self.is_turn_of(flight) or flight.is_over:
             return
+        self.leave(flight)
         if self._current is None:
             self._current = flight
             return
@@ -158,13 +163,13 @@ class Queue:
 
     def handed_over(self, flight: Flight) -> None:
         """``flight`` is in an outbox."""
-        self.leave(flight)
         self._handed_over.add(flight)
+        self._pass_on(flight)
 
-    def recall(self, flight: Flight, owner: Process, *, ours: Process) -> bool:
+    def recall(self, flight: Flight, owner: Process | None, *, ours: Process) -> bool:
         """``owner`` has the charge point now: earlier ones in another's outbox will not go out from there.
 
-        True: there are such, they take their turn again, and ``flight`` has to wait for it behind them.
+        True: there are such, which take their turn again; it is the turn of ``flight`` behind them.
         """
         earlier = [
             each
@@ -173,8 +178,6 @@ class Queue:
         ]
         for each in earlier:
             each.refused()
-        if earlier:
-            self.leave(flight)
         return bool(earlier)
 
     def leave(self, flight: Flight) -> None:
@@ -185,6 +188,9 @@ class Queue:
             self._waiting.remove((flight.number, flight))
             heapq.heapify(self._waiting)
             turn.callback(None)
+        self._pass_on(flight)
+
+    def _pass_on(self, flight: Flight) -> None:
         if self._current is flight:
             self._current = None
             if self._waiting:

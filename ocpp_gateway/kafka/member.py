@@ -242,7 +242,7 @@ class GroupMember:
             try:
                 consumer.commit(offsets=self._places_at(last), asynchronous=False)
             except KafkaException as error:  # also while the group settles: this time we do not make it again
-                self._warn_of_commit(error.args[0], "finished records come once more, to another member")
+                self._warn_of_commit(error.args[0], "finished records may come once more, to another member")
         consumer.incremental_unassign(places)
         self._give_up(partitions)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import pytest
 from command_nodes import ChargePointSession, Site
 from command_parts import command, request_of
+from twisted.internet.defer import Deferred
 
 from ocpp_gateway.commands.patience import Patience
 
@@ -15,6 +18,42 @@ ACCEPTED = {"status": "Accepted"}
 def give(site: Site, *numbers: int, to: str = "a", **changes: Any) -> None:
     for number in numbers:
         site[to].dispatcher.received([site.record(request_of(command(number, **changes)))])
+
+
+def slow_answers(site: Site, name: str, way: list[float]) -> None:
+    """What the node asks Redis is answered after these times, one after the other."""
+    seconds = itertools.cycle(way)
+
+    async def back() -> None:
+        answered: Deferred[None] = Deferred()
+        site.clock.call_later(next(seconds), answered.callback, None)
+        await answered
+
+    site[name].store.back = back  # type: ignore[method-assign]
+
+
+def answered_late(site: Site, name: str, question: str, seconds: float) -> None:
+    """What the node asks Redis so is answered with what was true so many seconds before."""
+    ask = getattr(site[name].store, question)
+
+    async def ask_and_wait(*arguments: Any) -> Any:
+        result = await ask(*arguments)
+        answered: Deferred[None] = Deferred()
+        site.clock.call_later(seconds, answered.callback, None)
+        await answered
+        return result
+
+    setattr(site[name].store, question, ask_and_wait)
+
+
+def pass_time_in_steps(site: Site, seconds: float) -> None:
+    """Finer than ``Site.pass_time``."""
+    for _ in range(round(seconds * 200)):
+        whole = int(site.clock.monotonic() + 1e-6)
+        site.clock.advance(0.005)
+        if int(site.clock.monotonic() + 1e-6) != whole:
+            for node in site.nodes.values():
+                Deferred.fromCoroutine(node.each_second())
 
 
 def redis_was_away(site: Site, name: str) -> None:
@@ -144,6 +183,79 @@ class TestOrder:
         answer_all(site, session, seconds=10)
         assert commands_sent(site, session) == ["c-1", "c-2"]
         assert [ends(site, number) for number in range(3)] == [["CommandTimeout"], *[["CommandAccepted"]] * 2]
+
+    def test_what_is_asked_of_a_dead_node_again_goes_before_what_is_newer(self) -> None:
+        site = Site("abc")
+        site.connect("b")
+        give(site, 0, 1, 2, timeout_seconds=60.0)
+        site.pass_time(4)
+        del site.nodes["b"]  # its lease is still there
+        site.pass_time(1.5)
+        session = site.connect("c")
+        give(site, 3, timeout_seconds=60.0)
+        answer_all(site, session, seconds=40)
+        assert commands_sent(site, session) == ["c-1", "c-2", "c-3"]
+
+    @pytest.mark.parametrize("way", [[0.0], [0.01], [0.02, 0.01], [0.01, 0.02, 0.05]])
+    @pytest.mark.parametrize("pause", [0.0, 0.25, 0.5, 1.0])
+    def test_those_that_are_called_back_keep_their_order(self, pause: float, way: list[float]) -> None:
+        """However long Redis takes to say who has the charge point, and whenever they were confirmed last."""
+        site = Site("abc")
+        slow_answers(site, "a", way)
+        site.connect("b")
+        for number in range(6):
+            give(site, number, timeout_seconds=60.0)
+            pass_time_in_steps(site, pause)
+        pass_time_in_steps(site, 4.9 - pause)
+        del site.nodes["b"]  # its lease is still there
+        session, answered = site.connect("c"), 0
+        for _ in range(200):
+            if len(session.sent) > answered:
+                session.answer(ACCEPTED)
+                answered += 1
+            pass_time_in_steps(site, 0.1)
+        assert commands_sent(site, session) == [f"c-{number}" for number in range(1, 6)]
+
+    def test_one_that_comes_back_while_the_next_asks_for_the_owner_goes_first(self) -> None:
+        site = Site("abc")
+        answered_late(site, "a", "owner", 2.2)
+        site.connect("b")
+        give(site, 0, 1, timeout_seconds=60.0)
+        pass_time_in_steps(site, 3.5)
+        del site.nodes["b"]  # its lease is still there
+        give(site, 2, timeout_seconds=60.0)  # asks b, and Redis from 4.0 to 6.2 s; 1 comes back meanwhile
+        pass_time_in_steps(site, 0.3)
+        session = site.connect("c")
+        pass_time_in_steps(site, 8)
+        session.answer(ACCEPTED)
+        pass_time_in_steps(site, 8)
+        assert commands_sent(site, session) == ["c-1", "c-2"]
+
+    def test_who_waited_for_one_that_came_back_asks_for_the_owner_anew(self) -> None:
+        site = Site("abc")
+        answered_late(site, "a", "begin", 0.7)
+        site.connect("b")
+        give(site, 0, 1, timeout_seconds=60.0)
+        pass_time_in_steps(site, 6.5)  # 1 is in its outbox since 1.4 s
+        del site.nodes["b"], site.redis.leases["b"]
+        give(site, 2, timeout_seconds=60.0)  # nobody has the charge point, Redis says at 7.2 s; 1 comes back at 7.0 s
+        pass_time_in_steps(site, 0.1)
+        session = site.connect("c")
+        pass_time_in_steps(site, 2)
+        session.answer(ACCEPTED)
+        pass_time_in_steps(site, 2)
+        assert commands_sent(site, session) == ["c-1", "c-2"]
+
+    def test_what_waited_in_the_outbox_of_a_dead_node_is_parked_before_what_is_newer(self) -> None:
+        site = Site("abc", parking_limit=50)
+        site.connect("b")
+        give(site, 0, 1, 2, timeout_seconds=60.0, deliver_within_seconds=600.0)
+        del site.nodes["b"], site.redis.leases["b"]
+        give(site, 3, timeout_seconds=60.0, deliver_within_seconds=600.0)
+        session = site.connect("c")
+        site["c"].unparking.settled(session)
+        answer_all(site, session, seconds=40)
+        assert commands_sent(site, session) == ["c-1", "c-2", "c-3"]
 
 
 def test_a_topic_that_was_made_anew_has_new_commands_at_old_places() -> None:
