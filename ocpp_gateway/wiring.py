@@ -31,6 +31,7 @@ from ocpp_gateway.redis.nodes import NodeLease
 from ocpp_gateway.redis.ownership import Ownership
 from ocpp_gateway.redis.ownership_results import Superseded
 from ocpp_gateway.redis.periodic import Periodic
+from ocpp_gateway.redis.pool import ConnectionPool
 from ocpp_gateway.redis.refreshing import Refresher
 from ocpp_gateway.redis.sessions import SessionRecord
 from ocpp_gateway.redis.sweeping import Sweeper
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
 
 _COOLDOWN_ENTRIES = 10_000
 _SWEEP_PATIENCE = 10.0
-_REDIS_BACK_SECONDS = 6.0
-"""Until every node has found a Redis that is back: they try again at least every five."""
+_REDIS_BACK_SECONDS = ConnectionPool.maxDelay + 1.0
+"""Until every node has found a Redis that is back."""
 
 _READMISSION_BURST_SECONDS = 1.0
 _HIGHEST_ID = 2**31 - 1

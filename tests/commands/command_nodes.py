@@ -283,13 +283,17 @@ class Site:
         self.records += 1
         return Record(partition, self.records, value, int(self.clock.now() * 1000))
 
-    def pass_time(self, seconds: float) -> None:
-        """Second by second, with what is done each second."""
-        for _ in range(round(seconds * 2)):
-            self.clock.advance(0.5)
-            if (self.clock.monotonic() % 1.0) < 0.25:
+    def pass_time(self, seconds: float, *, step: float = 0.5) -> None:
+        """Step by step, with what is done each second."""
+        for _ in range(round(seconds / step)):
+            second = self._second()
+            self.clock.advance(step)
+            if self._second() != second:
                 for node in self.nodes.values():
                     Deferred.fromCoroutine(node.each_second()).addErrback(_raise)
+
+    def _second(self) -> int:
+        return int(self.clock.monotonic() + 1e-6)  # many small steps do not add up exactly
 
 
 def _raise(failure: Any) -> None:

@@ -49,6 +49,12 @@ async def stored(client: RedisClient, number: int = 1) -> dict[str, Any] | None:
     return None if raw is None else json.loads(raw)
 
 
+async def until_stored(client: RedisClient, number: int = 1) -> None:
+    deadline = time.monotonic() + 10
+    while await stored(client, number) is None:
+        assert time.monotonic() < deadline
+
+
 async def test_a_claim_writes_the_record_with_the_first_epoch(client: RedisClient) -> None:
     claim = await node(client, "node-a").claim(record())
     assert claim.epoch == 1
@@ -236,9 +242,7 @@ async def test_a_record_that_may_not_have_been_there_is_told_too(own_server: Emb
             os.kill(own_server.pid, signal.SIGCONT)
         await client.when_connected(10)
         # Redis carries it out all the same, but may hear new connections before the one that had the script.
-        deadline = time.monotonic() + 10
-        while await stored(client, 2) is None:
-            assert time.monotonic() < deadline
+        await until_stored(client, 2)
         await ours.release("CP-001", released.epoch)
         await node(client, "node-b").claim(record("node-b", number=2))
         assert told == []
@@ -360,9 +364,7 @@ async def test_a_claim_whose_answer_never_came_is_given_back(own_server: Embedde
             os.kill(own_server.pid, signal.SIGCONT)
         await client.when_connected(10)
         # Redis carries it out all the same: the script waited in its socket, maybe behind those of newer connections.
-        deadline = time.monotonic() + 10
-        while await stored(client) is None:
-            assert time.monotonic() < deadline
+        await until_stored(client)
         await ours.settle()
         assert await stored(client) is None
         assert ours.owed == 0
